@@ -98,7 +98,8 @@ def check(condition: str, name: str, table: str) -> sa.CheckConstraint:
 
 def length(name: str, table: str, maximum: int, minimum: int = 1) -> sa.CheckConstraint:
     """Return a named CHECK of a length."""
-    return check(f"length({name}) BETWEEN {minimum} AND {maximum}", f"{name}_length", table)
+    bounds = f"= {maximum}" if minimum == maximum else f"BETWEEN {minimum} AND {maximum}"
+    return check(f"length({name}) {bounds}", f"{name}_length", table)
 
 
 def index(name: str, columns: list[str], where: str, *, unique: bool) -> None:
@@ -217,6 +218,7 @@ def create_dimensions(by_pool: dict[str, str]) -> None:
 
 def create_entries(by_pool: dict[str, str]) -> None:
     """Create the journal and its indexes."""
+    not_negative = ["flags", *prefixed("committed", TOTALS), *prefixed("reserved", TOTALS)]
     op.create_table(
         "entries",
         key("pool_id"),
@@ -243,15 +245,10 @@ def create_entries(by_pool: dict[str, str]) -> None:
         *integers("hash_version"),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("pool_id", "seq", name=op.f("pk_entries")),
-        check("seq > 0", "seq_positive", "entries"),
         check("lease BETWEEN 1 AND seq", "lease_before", "entries"),
         check("policy_seq BETWEEN 1 AND seq", "policy_seq_before", "entries"),
         check("window_seq BETWEEN 1 AND seq", "window_seq_before", "entries"),
-        check("flags >= 0", "flags_range", "entries"),
-        *(
-            check(f"{name} >= 0", f"{name}_range", "entries")
-            for name in (*prefixed("committed", TOTALS), *prefixed("reserved", TOTALS))
-        ),
+        check(f"({' | '.join(not_negative)}) >= 0", "not_negative", "entries"),
         length("kind", "entries", 32),
         length("detail", "entries", 65_536, 2),
         length("request_id", "entries", 255),

@@ -18,6 +18,10 @@ from ledger.store.dialects import dialect_for
 
 ENTRIES_GUARD = "CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries"
 SQLITE_SWAP = "UPDATE sqlite_master SET sql = replace(sql, '{}', '{}') WHERE name = '{}'"
+NOT_NEGATIVE = (
+    "ck_entries_not_negative CHECK ((flags | committed_tokens | committed_cost_micros_usd"
+    " | committed_requests | reserved_tokens | reserved_cost_micros_usd | reserved_requests) >= 0)"
+)
 
 SQLITE: list[tuple[list[str], str]] = [
     (
@@ -70,10 +74,10 @@ SQLITE: list[tuple[list[str], str]] = [
     (
         [
             "PRAGMA writable_schema = ON",
-            SQLITE_SWAP.format("flags >= 0", "flags >= -9", "entries"),
+            SQLITE_SWAP.format("_requests) >= 0", "_requests) >= -9", "entries"),
             "PRAGMA writable_schema = OFF",
         ],
-        "constraint ck_entries_flags_range of entries is",
+        "constraint ck_entries_not_negative of entries is",
     ),
     (
         [
@@ -162,18 +166,15 @@ POSTGRESQL: list[tuple[list[str], str]] = [
     ),
     (
         [
-            "ALTER TABLE entries DROP CONSTRAINT ck_entries_flags_range",
-            "ALTER TABLE entries ADD CONSTRAINT ck_entries_flags_range CHECK (flags >= -9)",
+            "ALTER TABLE entries DROP CONSTRAINT ck_entries_not_negative",
+            f"ALTER TABLE entries ADD CONSTRAINT {NOT_NEGATIVE.replace('>= 0', '>= -9')}",
         ],
-        "constraint ck_entries_flags_range of entries is",
+        "constraint ck_entries_not_negative of entries is",
     ),
     (
         [
-            "ALTER TABLE entries DROP CONSTRAINT ck_entries_flags_range",
-            (
-                "ALTER TABLE entries ADD CONSTRAINT ck_entries_flags_range CHECK (flags >= 0)"
-                " NOT VALID"
-            ),
+            "ALTER TABLE entries DROP CONSTRAINT ck_entries_not_negative",
+            f"ALTER TABLE entries ADD CONSTRAINT {NOT_NEGATIVE} NOT VALID",
         ],
         "NOT VALID",
     ),
