@@ -98,7 +98,7 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
         """
-        found = queries.HEAD.rows(connection, {"pool_id": self.info.pool_id})
+        found = queries.HEAD.rows(connection, {"pool_id": self.info.pool_id, "now": None})
         return self.head_from(connection, found[0] if found else None)
 
     def head_from(self, connection: Connection, newest: Row | None) -> Head:

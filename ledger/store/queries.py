@@ -28,7 +28,15 @@ from ledger.core.kinds import BEGINS_LEASE, ENDS_HOLD, ENDS_LEASE, FOLLOWS_UP, E
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
-from ledger.store.schema import EXPIRY_SET, IS_OF_ENTRY, attributions, entries, pools
+from ledger.store.dialects.newest import NewestEntry
+from ledger.store.schema import (
+    EXPIRY_SET,
+    HEAD_NAMES,
+    IS_OF_ENTRY,
+    attributions,
+    entries,
+    pools,
+)
 from ledger.store.statements import Prepared
 
 _POOL: BindParameter[int] = bindparam("pool_id")
@@ -44,12 +52,10 @@ def _newest(*columns: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-HEAD_NAMES = (
-    *("seq", "flags", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash"),
-    *(column.name for column in entries.c if column.name.startswith(("committed_", "reserved_"))),
-)
-"""The columns of an entry that make up the state of its pool after it."""
-HEAD = Prepared(_newest(*(entries.c[name] for name in HEAD_NAMES)))
+_NOW = clock.NOW.label("now")
+_HEAD = tuple(entries.c[name] for name in HEAD_NAMES)
+HEAD = NewestEntry(_newest(*_HEAD, _NOW))
+"""The newest entry of a pool, and the time."""
 HEAD_COLUMNS = Columns(entries, HEAD_NAMES)
 ENTRIES_BEHIND = (
     _OF_POOL.where(entries.c.seq > bindparam("after"))
@@ -161,7 +167,7 @@ and a server without statistics might join the whole table.
 """
 _ONCE = select(clock.NOW).scalar_subquery()
 """The time, read once: a server cannot search an index for a clock that moves on."""
-READ_CLOCK = Prepared(select(clock.NOW.label("now")))
+READ_CLOCK = Prepared(select(_NOW))
 ENDING = Prepared(
     select(entries.c.lease, entries.c.expires_at)
     .where(
@@ -302,17 +308,9 @@ def _may_be_due(pool: ColumnElement[int], swept_until: ColumnElement[int]) -> Co
     )
 
 
-HOLDING = Prepared(
-    _newest(
-        *(entries.c[name] for name in HEAD_NAMES),
-        (entries.c.reserved_requests != literal_column("0")).label("may_be_due"),
-        clock.NOW.label("now"),
-    )
-)
-"""The newest entry, whether an open lease holds some of the pool's capacity, and the time."""
 STANDING = Prepared(
     _newest(
-        *(entries.c[name] for name in HEAD_NAMES),
+        *_HEAD,
         # Only one level below is searched: a recursion takes five times as long as all of this.
         case(
             (entries.c.reserved_requests == literal_column("0"), false()),
@@ -323,7 +321,7 @@ STANDING = Prepared(
                 | exists().where(_shares(_grandchild, _child.c.pool_id)),
             ),
         ).label("may_be_due"),
-        clock.NOW.label("now"),
+        _NOW,
     )
 )
 """The newest entry, whether a lease may be due that holds some of the pool's capacity, the time."""

@@ -15,12 +15,12 @@ from ledger.store import queries
 from ledger.store.bounds import bounds_of
 from ledger.store.journal import PAGE, PoolJournal
 from ledger.store.rows import Row
-from ledger.store.schema import entries
+from ledger.store.schema import HEAD_NAMES, entries
 from ledger.store.statements import Prepared, rows_of_each
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _STATES = Prepared(
-    select(*(entries.c[name] for name in queries.HEAD_NAMES))
+    select(*(entries.c[name] for name in HEAD_NAMES))
     .where(_POOL, entries.c.seq > bindparam("after"), entries.c.seq <= bindparam("upto"))
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
@@ -155,7 +155,7 @@ def _page(
 
 
 def _newest(connection: Connection, above: PoolJournal) -> int:
-    found = queries.HEAD.rows(connection, {"pool_id": above.info.pool_id})
+    found = queries.HEAD.rows(connection, {"pool_id": above.info.pool_id, "now": None})
     return int(found[0]["seq"]) if found else 0
 
 

@@ -298,6 +298,12 @@ entries = Table(
     **_SQLITE,
 )
 
+HEAD_NAMES = (
+    *("seq", "flags", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash"),
+    *(column.name for column in entries.c if column.name.startswith(("committed_", "reserved_"))),
+)
+"""The columns of an entry that make up the state of its pool after it."""
+
 IS_OF_ENTRY = (attributions.c.pool_id == entries.c.pool_id) & (
     attributions.c.attribution_id == entries.c.attribution_id
 )

@@ -62,28 +62,29 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
 
     Holds are not looked for in a pool that remembers that none ends yet; see `recall`.
     """
-    # Read the time first: a hold that ends between the two reads must not seem to have expired.
-    time_asked = [] if now is not None else [(queries.READ_CLOCK, {"now": now})]
-    asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
+    asked: list[tuple[Prepared, dict[str, Any]]] = []
     restless = []
     for pool in pools:  # mostly one: each list of its own would be one call more
-        asked.append((queries.HEAD, {"pool_id": pool.info.pool_id}))
+        asked.append((queries.HEAD, {"pool_id": pool.info.pool_id, "now": now}))
         if not pool.seems_quiet(now):
             restless.append(pool)
     if restless:
         asked += map(PoolJournal.ending, restless, repeat(now))
-        # Read it again at the end: if the clock was put back, it is not known which had ended.
-        asked += time_asked
+        if now is None:
+            # If the clock was put back by the end, it is not known which had ended.
+            asked.append((queries.READ_CLOCK, {"now": None}))
     found = rows_of_each(connection, asked)
+    newest: dict[PoolId, Row | None] = {}
+    for pool, one in zip(pools, found, strict=False):
+        newest[pool.info.pool_id] = one[0] if one else None
     if now is None:
-        now = Micros(found.pop(0)[0]["now"])
+        # The time before the holds were read: one that ends in between must not seem to have
+        # expired.
+        read = [row["now"] for row in newest.values() if row]
+        now = Micros(min(read)) if read else clock(connection, None)
         then = Micros(found.pop()[0]["now"]) if restless else now
         if then < now:
             now, restless = then, []
-            del found[len(pools) :]
-    newest: dict[PoolId, Row | None] = {}
-    for pool, one in zip(pools, found[: len(pools)], strict=True):
-        newest[pool.info.pool_id] = one[0] if one else None
     return Snapshot(newest, _ending(restless, found[len(pools) :]) if restless else {}, now)
 
 

@@ -235,7 +235,7 @@ def _newest_of_each(
         for one, rows in zip(pools_asked, read, strict=True):
             if rows:
                 newest[one.info.pool_id] = rows[0]
-                if _may_be_due(one, rows[0]) and look is queries.HOLDING:
+                if _may_be_due(one, rows[0]) and look is queries.HEAD:
                     asked[queries.STANDING].append(one)
     return newest
 
@@ -255,7 +255,7 @@ def _learn(
         one.terms.learn(seq, found)
 
 
-_LOOKS = (queries.HOLDING, queries.STANDING)
+_LOOKS = (queries.HEAD, queries.STANDING)
 
 
 def _looks(pool: PoolJournal) -> Sequence[Prepared]:
@@ -271,7 +271,7 @@ def _may_be_due(pool: PoolJournal, newest: Row | None) -> bool:
     if newest is None:
         return False
     pool.holding = newest["reserved_requests"] != 0
-    return bool(newest["may_be_due"])
+    return bool(newest.get("may_be_due", pool.holding))
 
 
 _NOTHING = rules.Due()

@@ -127,7 +127,7 @@ def upgrade() -> None:
     for table, keys in GUARDED.items():
         for statement in dialect.guards(table, keys):
             bind.exec_driver_sql(statement)
-    for statement in dialect.rights():
+    for statement in (*dialect.rights(), *dialect.functions()):
         bind.exec_driver_sql(statement)
     # After all else of their tables, which the server then gives to each of them.
     for table in PARTITIONED if partitions else ():

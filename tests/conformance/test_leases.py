@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection
 
 from ledger import (
     Attribution,
@@ -32,7 +32,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store import journal, queries
-from ledger.store.dialects import clock
+from ledger.store.dialects.newest import NewestEntry
 from ledger.store.statements import Prepared
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
@@ -298,35 +298,41 @@ def test_holds_that_were_renewed_do_not_stand_in_the_way(new_store: Callable[...
         assert book.verify("pool")[0].ok
 
 
+class Slow(NewestEntry):
+    """The newest entry and the time, a while before what is asked behind it."""
+
+    def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
+        """Return what asks for it."""
+        found = super().text(connection, parameters)
+        return f"SELECT found.* FROM ({found}) AS found, pg_sleep(0.3)"
+
+
 def test_a_hold_that_ends_while_its_pool_is_read_expires(
     new_store: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server's time is read ahead of what is due by then: a hold in between would be missed."""
-    slow = Prepared(select(clock.NOW.label("now")).select_from(text("pg_sleep(0.3)")))
     with Ledger.open(new_store("postgresql")) as book:
         budget = book.pool("pool", OF_HUNDRED)
         soon = RequestExtensions(LeaseTtl(timedelta(milliseconds=150)))
         budget.reserve(soon, tokens(20), UNLIMITED)
-        monkeypatch.setattr(queries, "READ_CLOCK", slow)
+        monkeypatch.setattr(queries, "HEAD", Slow(queries.HEAD._statement))
         budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         book.expire_due("pool")
         assert budget.status().balance.reserved.tokens == 1
 
 
+LATER_US = 1_200_000_000
+
+
 class Ahead(Prepared):
-    """The server's time, if its clock is ahead by so much each time it is asked, and then as last.
+    """What reads the time, by a server whose clock is ahead.
 
     Other than a clock of the test's own, it is asked in the same message as what is due.
     """
 
-    def __init__(self, *by_us: int) -> None:
-        super().__init__(select(clock.NOW.label("now")))
-        self._by_us = list(by_us)
-
-    def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
-        """Return what asks for it."""
-        by_us = self._by_us.pop(0) if len(self._by_us) > 1 else self._by_us[0]
-        return f"SELECT now + {by_us} AS now FROM ({super().text(connection, parameters)}) AS t"
+    def rows_on(self, cursor: Any, *before: str) -> list[dict[str, Any]]:  # noqa: ANN401 - the driver's cursor
+        """Return the rows with that time."""
+        return [row | {"now": row["now"] + LATER_US} for row in super().rows_on(cursor, *before)]
 
 
 def test_a_hold_expires_though_the_server_s_clock_went_back(
@@ -335,14 +341,16 @@ def test_a_hold_expires_though_the_server_s_clock_went_back(
     """What was asked for as due is believed for no later time than that at which it was."""
     with Ledger.open(new_store("postgresql")) as book:
         budget = book.pool("pool", OF_HUNDRED)
-        ttl, later_us = LeaseTtl(timedelta(minutes=10)), 1_200_000_000
+        ttl = LeaseTtl(timedelta(minutes=10))
         budget.reserve(RequestExtensions(ttl), tokens(20), UNLIMITED)
         time.sleep(0.6)  # until holds are looked for again
+        head, last = Ahead(queries.HEAD._statement), Ahead(queries.READ_CLOCK._statement)
         with monkeypatch.context() as patched:
-            patched.setattr(queries, "READ_CLOCK", Ahead(later_us, 0))
+            patched.setattr(queries, "HEAD", head)
             budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         assert budget.status().balance.reserved.tokens == 21
-        monkeypatch.setattr(queries, "READ_CLOCK", Ahead(later_us))
+        monkeypatch.setattr(queries, "HEAD", head)
+        monkeypatch.setattr(queries, "READ_CLOCK", last)
         assert book.expire_due("pool") == 1
 
 

@@ -324,6 +324,11 @@ class Dialect(ABC):
         """Return DDL that refuses entries to roles that may not write them, where there are any."""
         return []
 
+    @staticmethod
+    def functions() -> list[str]:
+        """Return DDL of the functions that keep the plans of queries, where there are any."""
+        return []
+
     def hides(self, connection: Connection) -> list[str]:  # noqa: ARG002 - SQLite hides none
         """Return the tables of the journal of which the role in use may not see every row."""
         return []

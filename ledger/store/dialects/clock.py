@@ -13,6 +13,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from ledger.core.checks import Micros
 
+SERVER_CLOCK = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
+"""Microseconds since 1970 by PostgreSQL's clock, as SQL."""
 _GIVEN: BindParameter[int | None] = bindparam("now", type_=BigInteger())
 
 
@@ -31,11 +33,11 @@ def _no_server(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa
 @compiles(_ServerClock, "postgresql")
 def _postgresql(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
     # Not the time of the transaction's beginning: it may have waited for a lock since.
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
+    return SERVER_CLOCK
 
 
-_STANDBY = """
-SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint),
+_STANDBY = f"""
+SELECT {SERVER_CLOCK},
        CAST(EXTRACT(EPOCH FROM pg_last_xact_replay_timestamp()) * 1000000 AS bigint)
 WHERE pg_is_in_recovery()
 """

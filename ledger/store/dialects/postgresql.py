@@ -29,6 +29,7 @@ from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgres
 from ledger.store.dialects.clock import standby_times
 from ledger.store.dialects.indexes import postgresql_index_damage
 from ledger.store.dialects.locks import FEW_POOLS, REPLAY, WHO_HOLDS, Holder, locks_of
+from ledger.store.dialects.newest import newest_entry
 from ledger.store.dialects.partitions import (
     always,
     make_partitions,
@@ -376,6 +377,11 @@ class PostgreSQLDialect(Dialect):
     def rights() -> list[str]:
         """Refuse entries that set a policy, close or correct to roles that may open no pool."""
         return rights_guard()
+
+    @staticmethod
+    def functions() -> list[str]:
+        """Keep the plan of the newest entry."""
+        return [newest_entry()]
 
     def hides(self, connection: Connection) -> list[str]:
         """Return the tables with row-level security that the role is held to."""

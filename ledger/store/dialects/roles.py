@@ -10,6 +10,7 @@ from ledger.core import kinds
 from ledger.core.errors import InvalidInputError
 from ledger.store.dialects.base import MakesTrigger
 from ledger.store.dialects.locks import LOCKS
+from ledger.store.dialects.newest import SIGNATURE
 from ledger.store.dialects.views import VIEWS
 from ledger.store.schema import VERSION_TABLE, metadata
 
@@ -42,7 +43,10 @@ _TABLES = (*metadata.tables, VERSION_TABLE)
 RIGHTS = "entries_rights"
 """The function and trigger that refuse entries to roles that may not write them."""
 
-FUNCTIONS = (*(f"{table}_append_only" for table in metadata.tables), RIGHTS)
+_FUNCTIONS = (
+    *(f"{name}()" for name in (*(f"{table}_append_only" for table in metadata.tables), RIGHTS)),
+    SIGNATURE,
+)
 
 
 def check_prefix(prefix: str) -> str:
@@ -97,7 +101,8 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
         f"GRANT UPDATE ON {locks} TO {writers}",
         *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *LOCKS, *partitions)),
         *(f"ALTER VIEW {name} OWNER TO {owner}" for name in VIEWS),
-        *(f"ALTER FUNCTION {name}() OWNER TO {owner}" for name in FUNCTIONS),
+        f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO {everybody}",
+        *(f"ALTER FUNCTION {one} OWNER TO {owner}" for one in _FUNCTIONS),
     ]
 
 
