@@ -28,7 +28,7 @@ from ledger.core.kinds import BEGINS_LEASE, ENDS_HOLD, ENDS_LEASE, FOLLOWS_UP, E
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
-from ledger.store.dialects.newest import NewestEntry
+from ledger.store.dialects.functions import NewestEntry
 from ledger.store.schema import (
     EXPIRY_SET,
     HEAD_NAMES,

@@ -32,7 +32,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store import journal, queries
-from ledger.store.dialects.newest import NewestEntry
+from ledger.store.dialects.functions import NewestEntry
 from ledger.store.statements import Prepared
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs

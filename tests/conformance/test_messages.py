@@ -29,7 +29,7 @@ from ledger import (
 )
 from ledger.reports.meter import Meter
 from ledger.store import journal, queries, snapshot
-from ledger.store.dialects.newest import SIGNATURE
+from ledger.store.dialects.functions import SIGNATURES
 from ledger.store.statements import Prepared, driver_of, rows_of_each
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from tests.conftest import Wiretap
 
 USAGE = Usage(total_tokens=5)
-INSERT = "WITH"
-"""The first word of an INSERT of a few rows: the statement counts what it wrote."""
+INSERT = "SELECT"
+"""The first word of what inserts a few rows: a function of the server."""
 TWO = ["BEGIN", INSERT]
 MANY_ROWS = ["BEGIN", "COPY", "CopyDone", "COMMIT"]
 
@@ -118,7 +118,7 @@ def test_the_plan_of_the_newest_entry_does_not_age(book: Ledger, url: str) -> No
     budget = book.pool("pool")
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as session:
         session.execute("ANALYZE entries")
-        asked = f"SELECT seq FROM {SIGNATURE.replace('bigint', '{}')}".format(1, "NULL")
+        asked = f"SELECT seq FROM {SIGNATURES[0].replace('bigint', '{}')}".format(1, "NULL")
         for _ in range(10):
             session.execute(asked)
         for _ in range(100):

@@ -241,7 +241,7 @@ class Dialect(ABC):
         Args:
             connection: A writing transaction.
             table: The table's name.
-            columns: The names of its columns.
+            columns: The names of its columns, of all of them, in order.
             rows: An int, str, bytes or None for each of them.
 
         Raises:
@@ -326,7 +326,7 @@ class Dialect(ABC):
 
     @staticmethod
     def functions() -> list[str]:
-        """Return DDL of the functions that keep the plans of queries, where there are any."""
+        """Return DDL of functions for which a server keeps its plans, where there is one."""
         return []
 
     def hides(self, connection: Connection) -> list[str]:  # noqa: ARG002 - SQLite hides none

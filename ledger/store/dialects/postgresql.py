@@ -27,9 +27,9 @@ from ledger.store.dialects.base import (
 )
 from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgresql_definitions
 from ledger.store.dialects.clock import standby_times
+from ledger.store.dialects.functions import make_functions
 from ledger.store.dialects.indexes import postgresql_index_damage
 from ledger.store.dialects.locks import FEW_POOLS, REPLAY, WHO_HOLDS, Holder, locks_of
-from ledger.store.dialects.newest import newest_entry
 from ledger.store.dialects.partitions import (
     always,
     make_partitions,
@@ -380,8 +380,8 @@ class PostgreSQLDialect(Dialect):
 
     @staticmethod
     def functions() -> list[str]:
-        """Keep the plan of the newest entry."""
-        return [newest_entry()]
+        """Keep the plans of the newest entry and of inserts."""
+        return make_functions()
 
     def hides(self, connection: Connection) -> list[str]:
         """Return the tables with row-level security that the role is held to."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from ledger.core import kinds
 from ledger.core.errors import InvalidInputError
 from ledger.store.dialects.base import MakesTrigger
+from ledger.store.dialects.functions import SIGNATURES
 from ledger.store.dialects.locks import LOCKS
-from ledger.store.dialects.newest import SIGNATURE
 from ledger.store.dialects.views import VIEWS
 from ledger.store.schema import VERSION_TABLE, metadata
 
@@ -45,7 +45,7 @@ RIGHTS = "entries_rights"
 
 _FUNCTIONS = (
     *(f"{name}()" for name in (*(f"{table}_append_only" for table in metadata.tables), RIGHTS)),
-    SIGNATURE,
+    *SIGNATURES,
 )
 
 
@@ -101,7 +101,7 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
         f"GRANT UPDATE ON {locks} TO {writers}",
         *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *LOCKS, *partitions)),
         *(f"ALTER VIEW {name} OWNER TO {owner}" for name in VIEWS),
-        f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO {everybody}",
+        f"GRANT EXECUTE ON FUNCTION {', '.join(SIGNATURES)} TO {everybody}",
         *(f"ALTER FUNCTION {one} OWNER TO {owner}" for one in _FUNCTIONS),
     ]
 

@@ -30,7 +30,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ledger.core.errors import RowsDiscardedError
 from ledger.store.dialects.base import ROUND_TRIP_S
-from ledger.store.dialects.shapes import alike
+from ledger.store.dialects.functions import array_of
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ _REPORT_S = 3_600.0
 """How many seconds each answer to a report, or a migration, may take."""
 
 _LITERAL_ROWS = 8
-"""The most rows for which literals in one statement were measured to be quicker than COPY."""
+"""The most rows for which one statement was measured to be quicker than COPY."""
 
 _connecting = threading.local()
 """`until_s`: when this thread gives up to connect, on the clock of `time.monotonic`."""
@@ -141,15 +141,7 @@ class Session(psycopg.Connection[Any]):
         COPY needs round trips of its own, and a third of the server's time for every row.
         """
         if len(rows) <= _LITERAL_ROWS:
-            for names, values in alike(columns, rows):
-                literals = [f"({', '.join(map(self.literal, one))})" for one in values]
-                insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join(literals)}"
-                # The count is not read before COMMIT, so the server checks it: if a trigger drops
-                # a row, the server divides by 0.
-                self.later(
-                    f"WITH written AS ({insert} RETURNING 1)"
-                    f" SELECT 1 / (count(*) / {len(values)}) FROM written"
-                )
+            self.later(f"SELECT {table}_write({self.literal(array_of(rows))})")
             return
         self.flush()
         cursor = self.cursor()

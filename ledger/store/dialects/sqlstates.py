@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.store.dialects.base import Failure
+from ledger.store.dialects.functions import DISCARDED
 
 _BUSY = {
     "40001",  # serialization_failure
@@ -16,8 +17,6 @@ WAITED = {"55P03", "57014"}
 _LOST = {"57P01", "57P02", "57P03", "57P05"}  # shutdown, crash, starting up, idle too long
 _STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout ran out
 _FORBIDDEN = "42501"  # insufficient_privilege
-_DISCARDED = "22012"
-"""division_by_zero: `insert` found fewer rows written than it sent."""
 REFUSED = {_FORBIDDEN, "25006"}
 """And read_only_sql_transaction, as on a standby."""
 _HINTS = {
@@ -45,7 +44,7 @@ def failure_of(error: BaseException) -> Failure:
     state = sqlstate(error)
     if state in _BUSY:
         return Failure.BUSY
-    if state == _DISCARDED:
+    if state == DISCARDED:
         return Failure.DISCARDED
     if state == _FORBIDDEN:
         return Failure.FORBIDDEN
