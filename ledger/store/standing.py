@@ -206,7 +206,7 @@ def _heads(
     tops = {
         one.lineage[-1].info.pool_id: one.lineage[-1]
         for one in journals
-        if isinstance(heads[one.info.pool_id], Head) and newest[one.info.pool_id]["may_be_due"]
+        if isinstance(heads[one.info.pool_id], Head) and _may_be_due(one, newest[one.info.pool_id])
     }
     timed = any(isinstance(head, Head) and _is_bounded(head.policy) for head in heads.values())
     query = queries.DUE_HOLDS_BY_TIME if timed else queries.DUE_HOLDS

@@ -30,12 +30,7 @@ from ledger.store.dialects.clock import standby_times
 from ledger.store.dialects.functions import make_functions
 from ledger.store.dialects.indexes import postgresql_index_damage
 from ledger.store.dialects.locks import FEW_POOLS, REPLAY, WHO_HOLDS, Holder, locks_of
-from ledger.store.dialects.partitions import (
-    always,
-    make_partitions,
-    partitions_of,
-    refuse_truncate,
-)
+from ledger.store.dialects.partitions import always, make_partitions, partitions_of, refuse_truncate
 from ledger.store.dialects.roles import make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
