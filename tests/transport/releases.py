@@ -53,7 +53,8 @@ def matrix(folder: str, columns: list[str]) -> str:
         encoding="utf-8",
         check=True,
     )
-    return done.stdout
+    # litellm prints to standard output, too.
+    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
 def differences(table: str) -> list[str]:
