@@ -220,7 +220,7 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close an unused lease: what it holds goes back to the pool.
 
-        If the lease has expired, what was assumed of it goes back.
+        If the lease has expired, the usage that was assumed of it is taken back.
 
         A repeated call with the same idempotency key and lease changes nothing, without an error.
 
@@ -240,22 +240,22 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """End a lease whose usage was not recorded, as the pool's settlement policy says.
 
         By default it is settled at the larger of the observed and the estimated usage, and marked
-        as estimated: usage that is counted too high is safer than usage that is not counted. The
-        total covers what was observed of the input and what is assumed of the output. The same
-        policy decides what is charged when a hold expires.
+        as estimated, since counting too much is safer than counting too little. The total covers
+        the observed input and the assumed output. The same policy decides what is charged when a
+        hold expires.
 
         Args:
             lease: The lease.
-            estimate: What the call used at most, with what was observed of it, as far as that is
-                known by now. It takes the place of the estimate that was reserved.
-            report: What is known of the call all the same: its `request_id`, `provider` and
-                `model` are kept with what is charged. The rest of it is not.
+            estimate: The most that the call may have used, observed usage included, by what is
+                known now. It replaces the reserved estimate.
+            report: What is known of the call. Its `request_id`, `provider` and `model` are kept
+                with the charge, and its other fields are not.
 
         Raises:
             InvalidInputError: An argument of another type.
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
-            UnknownLeaseError: No such lease in this pool, or already ended, or expired: then the
-                policy was applied.
+            UnknownLeaseError: No such lease in this pool, or it has ended, or it has expired, when
+                the policy was applied.
         """
         ...
 
@@ -268,21 +268,21 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         attribution: Attribution | None = None,
         report: UsageReport | None = None,
     ) -> None:
-        """Commit what the call of a lost lease used, exactly once, whatever it is.
+        """Commit the usage of a lost lease's call exactly once, whatever it is.
 
         A call about a lease raises `LostLeaseError` if its reservation is not in the store any
-        more. The usage is real nevertheless. It is booked as a reservation that holds nothing, and
-        its settlement. Nothing refuses them, a closed pool neither. The same call, repeated by any
-        process, changes nothing more.
+        more. The usage is real nevertheless. It is recorded as a reservation that holds nothing,
+        and its settlement. These are never refused, not even by a closed pool. The same call,
+        repeated by any process, changes nothing more.
 
         Args:
             lease: The lost lease, or its token.
-            usage: All that the call used, as far as this store does not have it.
-            estimate: What it used at most, if more is not known than a part, or nothing: the rest
-                is charged by the pool's settlement policy, as `abandon` does.
-            attribution: Whom and what the call was for: the lost reservation had it.
-            report: What is known about the call. Its idempotency key is not used: the lease's token
-                takes its place.
+            usage: All usage of the call that this store does not have.
+            estimate: The most that it may have used, if `usage` is only a part, or 0. The rest is
+                charged by the pool's settlement policy, as by `abandon`.
+            attribution: Whom and what the call was for, as in the lost reservation.
+            report: What is known about the call. Its idempotency key is not used; the lease's token
+                is the key.
 
         Raises:
             InvalidInputError: An argument of another type, or the lease is not lost.
@@ -297,9 +297,9 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
 
-        For a pool with ancestors it is, on each axis, the least that any of them has left. A lease
-        that is due counts as expired, as the next write finds it.
-        In memory it is (0, 0, True) once the manager is poisoned.
+        For a pool with ancestors it is, on each axis, the least that any of them has left. A due
+        lease counts as expired, as in the next write. In memory it is (0, 0, True) once the manager
+        is poisoned.
 
         Args:
             extensions: What the request carries.

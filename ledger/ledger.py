@@ -81,11 +81,11 @@ class Ledger(Books):
             url: `sqlite:///ledger.db` or `postgresql://user@host/database`. By default
                 LEDGER_URL from the environment, or else `sqlite:///ledger.db`.
             create: Whether an empty or missing store is given a schema.
-            read_only: Whether only to read: a standby, say, or a file that may not be written. No
-                file is made, and a call that would write raises `ReadOnlyLedgerError`.
+            read_only: Whether to only read, as from a standby, or a file that may not be written.
+                No file is made, and a call that would write raises `ReadOnlyLedgerError`.
             record_denials: Whether denied reservations are kept as entries, for the audit.
-            exact_costs: Whether an import keeps what a call cost exactly where its file says that
-                finer than a micro-USD, as `ledger.prices` keeps it of a live call; whole micro-USD
+            exact_costs: Whether an import keeps the exact cost of a call if its file states it
+                finer than in micro-USD, as `ledger.prices` does for a live call. Whole micro-USD
                 are charged.
             timeout_s: How long one call may take, in seconds: above 0, at most a day. A server is
                 then asked to cancel, and given a second to answer.
@@ -106,7 +106,7 @@ class Ledger(Books):
             LedgerUnavailableError: The store cannot be reached, read or written.
             NotALedgerError: The file or database holds something else.
             SchemaVersionError: The schema is older or newer than this library.
-            OtherStoreError: Data alone was restored into the schema of a new store.
+            OtherStoreError: Data was restored without its schema into the schema of a new store.
         """
         check_type("read_only", read_only, bool)
         check_type("exact_costs", exact_costs, bool)
@@ -219,9 +219,9 @@ class Ledger(Books):
     ) -> LedgerBudgetManager:
         """Bring the pool of this name to a policy; make it if there is none.
 
-        For a program whose code says what the policy is. Any number of processes may start it at
-        once: the first of them adjusts the pool, and where the policy is in force nothing is
-        written. An adjustment that somebody else made is replaced; `pool` leaves it.
+        Use it if the program's code determines the policy. Any number of processes may call it at
+        once: the first of them adjusts the pool, and if the policy is in force nothing is written.
+        It replaces an adjustment that was made elsewhere, while `pool` keeps it.
 
         Args:
             name: The pool's name.

@@ -55,9 +55,9 @@ def refusal(
             continue
         if not isinstance(denial, ThresholdExceededError):
             return denial
-        # Other pools are searched for due leases only if giving back every hold, which is the most
-        # that expiry can do, would be enough. Due leases of the pools at hand expire in any case,
-        # since the denial says what remains.
+        # Other pools are searched for due leases only if enough would be left with every hold given
+        # back, the most that expiry can free. Due leases of these pools expire in any case, since
+        # the denial says what remains.
         free = Balance(head.balance.committed)
         hopeful = admit(head.policy, free, *asked, window, **bounds) is None
         batch.require_swept(one, below=hopeful)
@@ -74,7 +74,7 @@ def refusal(
 
 
 def _bounds(pool: PoolBatch, requests: int, due: Sequence[rules.Charge] = ()) -> dict[str, Any]:
-    """Return what bounds a reservation beside the balance, once what is due has expired."""
+    """Return the limits and credits that bound a reservation, once due leases have expired."""
     bounds: dict[str, Any] = {"requests": requests}
     if pool.head.policy.limits:
         bounds["limits"] = pool.counts.limits(pool.head, pool.at, due)
@@ -93,7 +93,7 @@ def begin_sessions(
 ) -> None:
     """Begin the sessions that an admitted reservation opens, right before it is staged.
 
-    What is due has expired by then, so that it counts in the session before.
+    Due leases have expired by then, so that they count in the session before.
 
     Raises:
         AmountOutOfRangeError: The reservation cannot be granted: a store holds no such total.

@@ -28,7 +28,7 @@ class Announcer:
         check_callback(callback)
         self._callback = callback
         self._workers: dict[int, Worker] = {}
-        """By process: a forked child does not inherit the thread."""
+        """The worker of each process, since a forked child does not inherit the thread."""
 
     def tell(self, crossings: Iterable[ThresholdCrossing]) -> None:
         """Queue a call of the function for each crossing, in this order."""
@@ -37,7 +37,7 @@ class Announcer:
         for crossing in crossings:
             try:
                 called = self._worker().call(partial(self._call, crossing))
-            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+            except RuntimeError:  # the interpreter is shutting down and starts no thread
                 called = False
             if not called:
                 self._call(crossing)
@@ -49,14 +49,15 @@ class Announcer:
             worker.stop()
 
     def _worker(self) -> Worker:
-        # No lock: a finaliser may come while it is held, and report a crossing, too. Of two threads
-        # that come here at once, both get the same worker; the thread of the other has no work.
+        # There is no lock, since a finaliser may run while it is held and report a crossing, too.
+        # Two threads that come here at once get the same worker; the second worker's thread is
+        # idle.
         process = os.getpid()
         found = self._workers.get(process)
         return found or self._workers.setdefault(process, Worker(self, timeout_s=None))
 
     def _call(self, crossing: ThresholdCrossing) -> None:
-        assert self._callback is not None  # noqa: S101 - `tell` queues nothing without one
+        assert self._callback is not None  # noqa: S101 - `tell` queues nothing without a function
         try:
             self._callback(crossing)
         except Exception:  # noqa: BLE001 - a fault of the program's function is not the library's

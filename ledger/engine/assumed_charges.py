@@ -1,4 +1,4 @@
-"""Assumed charges: what an expiry assumed is corrected, and taken back once usage arrives late."""
+"""Assumed charges: they are corrected, and taken back when usage arrives late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.store.corrections import Spending
 from ledger.store.drafts import Draft, about_lease, amounts
 from ledger.store.heads import LeaseRow
 
-_EXPIRED = LeasePhase.EXPIRED  # a function call each time, before Python 3.12
+_EXPIRED = LeasePhase.EXPIRED  # looking up an enum's member is a function call before Python 3.12
 
 
 def correction(
@@ -21,7 +21,7 @@ def correction(
 ) -> Draft:
     """Return the correction of an entry, which has the entry's attribution and time.
 
-    On limits and credits it counts when the entry does.
+    On limits and credits the correction counts at the time of the entry.
 
     Args:
         found: The entry, with its usage after earlier corrections.
@@ -58,12 +58,12 @@ def correction(
 def make_room(
     batch: Batch, pool: PoolBatch, lease_id: int, kind: EntryKind, usage: Usage | None = None
 ) -> LeaseState | None:
-    """Stage what is taken back of an assumed charge before an entry replaces it.
+    """Stage the correction that takes back an assumed charge, before an entry replaces that.
 
-    Return the lease as it is then, None for one that the pool did not grant.
+    Return the lease after it, None if the pool did not grant the lease.
 
-    Nothing is staged unless the lease has expired and its expiry was charged. The entry must be
-    staged next; the caller makes sure first that nothing can refuse it.
+    Nothing is staged unless the lease has expired and its expiry was charged. The caller stages the
+    entry next, and has made sure that nothing can refuse it.
 
     Args:
         batch: The transaction.

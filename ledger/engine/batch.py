@@ -27,7 +27,7 @@ from ledger.store import snapshot
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
-_RESERVATION = EntryKind.RESERVATION  # a function call each time, before Python 3.12
+_RESERVATION = EntryKind.RESERVATION  # a function call before Python 3.12
 _NOTHING = Totals()
 
 
@@ -67,11 +67,11 @@ class Batch:
         self.now = now
         self.pools: dict[PoolId, PoolBatch] = {}
         self.damaged: dict[PoolId, LedgerError] = {}
-        """Pools that cannot be read, and why."""
+        """The errors of pools that cannot be read."""
         self.unrolled: set[PoolId] = set()
-        """Pools whose next window waits until all that is due has expired."""
+        """Pools whose next window begins only after all due leases have expired."""
         self.asked: dict[Actor, Mapping[str, Any]] = {}
-        """What the entries of each actor say of him; the database is asked once for all of them."""
+        """The part of a detail that names each actor; the database is asked once for each actor."""
         self._swept_below: set[PoolId] = set()
 
     def pool(self, pool_id: PoolId) -> PoolBatch:
@@ -97,7 +97,7 @@ class Batch:
         return [pool, *(self.pool(one.info.pool_id) for one in above)] if above else [pool]
 
     def sharing(self, pool: PoolBatch) -> list[PoolBatch]:
-        """Return the pools of this batch that draw on a pool's capacity, that pool included."""
+        """Return the pools of this batch that share a pool's capacity, that pool included."""
         return [one for one in self.pools.values() if pool.journal in one.journal.lineage]
 
     def post(self, pool: PoolBatch, draft: Draft, replaced: Totals = _NOTHING) -> Row:
@@ -109,8 +109,8 @@ class Batch:
         Args:
             pool: The pool.
             draft: The draft.
-            replaced: What the next entry records in place of an assumed charge that the draft takes
-                back.
+            replaced: The usage of the next entry, if the draft takes back an assumed charge that it
+                replaces.
 
         Raises:
             AmountOutOfRangeError: The total reserved in one of the pools would exceed 2^63-1.
@@ -119,10 +119,10 @@ class Batch:
             UnsweptError: Leases of one of them must expire first.
         """
         amounts = draft.estimate if draft.kind is _RESERVATION else draft.usage
-        # Most give both figures, and leave out nothing, whatever the pools limit.
+        # Most drafts have both figures, and so leave out nothing that a pool may limit.
         if amounts is not None and not (amounts.total_tokens and amounts.cost_micros_usd):
             draft = self._flagged(pool, draft, amounts)
-        if pool.journal.parent is None:  # then it leads to no entry elsewhere
+        if pool.journal.parent is None:  # then no other pool gets an entry
             draft = in_window(pool, draft, replaced)
             return pool.stage(draft, pool.crossings(draft))
         staged: list[Row] = []
@@ -138,9 +138,9 @@ class Batch:
     def _flagged(
         self, pool: PoolBatch, draft: Draft, amounts: UsageEstimate | Usage | UsageDifference
     ) -> Draft:
-        """Flag a draft that leaves out what its pool, or one above that shares, limits."""
+        """Flag a draft that leaves out a figure that its pool, or one above that shares, limits."""
         if draft.detail is not None and "carving" in draft.detail:
-            return draft  # a share that is set aside is no call
+            return draft  # capacity that is set aside is no call
         policies = [one.head.policy for one in self.lineage(pool)]
         flag = rules.unpriced_flag(policies, amounts)
         return draft._replace(flags=draft.flags | flag) if flag else draft
@@ -154,7 +154,7 @@ class Batch:
         for number, (at, decision) in enumerate(decided):
             final = in_window(at, decision, replaced)
             planned.append(_Planned(at, final, at.crossings(final), 0 if number else None))
-        top = len(planned) - 1  # the highest pool that shares; it may be carved out of another
+        top = len(planned) - 1  # the highest pool that shares; it may be carved out of yet another
         passed_on = self._passed_on(*decided[top])
         if passed_on is not None:
             first = len(planned)
@@ -183,10 +183,10 @@ class Batch:
         return None if late is None else (funder, late)
 
     def require_rolled_over(self, pool: PoolBatch) -> None:
-        """Make sure that a pool, and the pools above that share, have begun their present windows.
+        """Make sure that a pool and the pools above that share capacity have begun their windows.
 
         Raises:
-            UnsweptError: Leases must expire first: the window may carry over what they held.
+            UnsweptError: Leases must expire first, since the window may carry over what they held.
         """
         if any(one.info.pool_id in self.unrolled for one in pool.journal.lineage):
             raise UnsweptError
@@ -211,7 +211,7 @@ class Batch:
             missing = due - self.pools.keys() - self.damaged.keys()  # damaged pools cannot be swept
             if missing:
                 raise MorePoolsError(missing)
-            # A full page: there may be more of them, once those at hand are swept.
+            # A full page: there may be more such pools, after these are swept.
             if len(due) == snapshot.POOLS_PAGE and any(
                 one.expired for one in self.pools.values() if one.info.pool_id in due
             ):

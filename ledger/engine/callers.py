@@ -32,7 +32,7 @@ class Caller:
     """Whether the caller gave up: a lease that is granted nevertheless is released."""
     tries = 1
     if_lost: LostCall | None = None
-    """Of a caller that is gone: what is booked if the lease that its call ends is lost."""
+    """What is booked if the lease that the call ends is lost, for a caller that does not wait."""
 
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         self.pool = pool
@@ -44,12 +44,12 @@ class Caller:
 
         Raises:
             JournalDamagedError: The entry that holds the first answer to this key cannot be read.
-            LedgerError: Whatever the operation answers with, or what kept it from being done.
+            LedgerError: The operation's refusal, or the reason why it was not done.
         """
         row = self.outcome
         if isinstance(row, Exception):
             raise row
-        assert row is not None  # noqa: S101 - a caller is woken when it is there
+        assert row is not None  # noqa: S101 - a caller is woken once its outcome is set
         try:
             return self.operation.answer(row, self.pool.info)
         except LedgerError:
@@ -60,11 +60,11 @@ class Caller:
 
 
 class ThreadCaller(Caller):
-    """A thread that sleeps on a lock until its outcome is there, or until it may lead."""
+    """A thread that sleeps on a lock until it has its outcome, or until it may lead."""
 
     waits = True
     behind: ThreadCaller | None = None
-    """The thread that this one wakes as soon as it is awake itself."""
+    """The thread that this one wakes once it is awake itself."""
 
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         super().__init__(pool, operation)
@@ -73,7 +73,7 @@ class ThreadCaller(Caller):
         self._signal.acquire()
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until woken, or for so long."""
+        """Sleep until woken, or until the time is over."""
         self._signal.acquire(timeout=timeout_s)
 
     def wake(self) -> None:
@@ -103,9 +103,9 @@ class TaskCaller(Caller):
 
 
 def is_gone(caller: Caller) -> bool:
-    """Tell whether a call can be dropped: its task's loop is closed, and it is about no lease.
+    """Tell whether a call can be dropped: its task's loop is closed, and it is not about a lease.
 
-    A call about a lease is done nevertheless: usage that it records was spent.
+    A call about a lease is still done, since the usage that it records was spent.
     """
     return (
         isinstance(caller, TaskCaller)
@@ -117,7 +117,7 @@ def is_gone(caller: Caller) -> bool:
 def own_error(error: StoreError, caller: Caller) -> StoreError:
     """Return a caller's own copy of an error: two must not write into one traceback.
 
-    A call of an interrupted batch may have taken effect, and could not be looked up.
+    `OutcomeUnknownError` if the call may have taken effect in an interrupted batch.
     """
     own: StoreError
     if caller.again or isinstance(error, OutcomeUnknownError):
@@ -133,12 +133,12 @@ def own_error(error: StoreError, caller: Caller) -> StoreError:
 def chain(callers: Sequence[ThreadCaller]) -> ThreadCaller | None:
     """Link threads in a chain, in which each wakes the one behind it; return the first, if any.
 
-    Threads that are woken at once fight for the interpreter's lock. In one chain, 16 threads have
-    1.2 times the rate that they have in four chains, 64 threads 1.25 times, and switch 1.3 and 1.5
-    times an operation, in place of 2.3 and 2.5.
+    Threads that are all woken at once compete for the interpreter's lock. With one chain instead of
+    four, 16 threads have 1.2 times the rate, and 64 threads 1.25 times. Their thread switches per
+    operation fall from 2.3 and 2.5 to 1.3 and 1.5.
 
-    If one of them dies, those behind it find their outcomes themselves, when they next look
-    whether the leader is alive.
+    If one of them dies, those behind it find their outcomes when they next check whether the leader
+    is alive.
     """
     for caller, behind in itertools.pairwise(callers):
         caller.behind = behind
@@ -146,7 +146,7 @@ def chain(callers: Sequence[ThreadCaller]) -> ThreadCaller | None:
 
 
 def wake_tasks(loop: asyncio.AbstractEventLoop, callers: list[TaskCaller]) -> bool:
-    """Wake tasks of one loop; return False if the loop is closed, and its tasks are gone."""
+    """Wake tasks of one loop; return False if the loop is closed."""
 
     def finish() -> None:
         for caller in callers:

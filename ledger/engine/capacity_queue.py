@@ -26,13 +26,13 @@ from ledger.core.errors import LedgerUnavailableError
 T = TypeVar("T")
 
 LOOK_MIN_S, LOOK_MAX_S = 0.05, 0.25
-"""The bounds, in seconds, of the random pause between two looks of the first caller.
+"""The bounds, in seconds, of the random pause between two polls by the first caller.
 
-A look reads the newest entry, and tells whether asking is worth it.
+A poll reads the newest entry, and tells whether the rules may admit the request now.
 """
 
 ASK_S = 1.0
-"""The first caller asks at least this often, in seconds, even if no look says that it is worth it.
+"""The first caller asks at least this often, in seconds, whatever the polls say.
 
 Leases come due by the clock, and no event reports that.
 """
@@ -42,13 +42,13 @@ class Action(Enum):
     """What a waiter does next."""
 
     ASK = auto()
-    """Ask for the capacity; a refusal does not count."""
+    """Ask for the capacity, and wait on after a refusal."""
     LOOK = auto()
-    """Look whether asking is worth it."""
+    """Poll whether asking may succeed."""
     SLEEP = auto()
-    """Sleep until woken, or until it is time to look up."""
+    """Sleep until woken, or until the time for the next check."""
     ASK_LAST = auto()
-    """Ask a last time, and take the answer: the waiting time is over."""
+    """Ask a last time and take the answer, since the waiting time is over."""
 
 
 class Waiter(ABC):
@@ -56,7 +56,7 @@ class Waiter(ABC):
 
     def __init__(self, pools: Collection[int], wait_s: float) -> None:
         self.pools = frozenset(pools)
-        """The pools that it waits for capacity of: its own, and those above that share with it."""
+        """The pools whose capacity it waits for: its own, and those above that share with it."""
         self.alive = True
         """Whether the caller still waits."""
         self.worth = True
@@ -70,7 +70,7 @@ class Waiter(ABC):
         self._action: Action | None = None
 
     def next_action(self, *, first: bool) -> Action:
-        """Return what to do next; times count from the end of the action before."""
+        """Return what to do next. Times count from the end of the action before."""
         now_s = time.monotonic()
         if self._action in {Action.ASK, Action.LOOK}:
             self._look_s = now_s + random.uniform(LOOK_MIN_S, LOOK_MAX_S)  # noqa: S311 - jitter
@@ -81,24 +81,26 @@ class Waiter(ABC):
         return action
 
     def note_refusal(self, retry_in_s: float | None, *, too_large: bool) -> None:
-        """Note when to ask again at the latest: then the capacity comes back by itself.
+        """Note the time at which capacity comes back by itself, to ask again by then.
 
-        A request that never fits, and would keep all behind it waiting, is asked a last time.
+        A request that can never fit would keep all behind it waiting, so it asks a last time at
+        once.
         """
         if too_large:
             self.deadline_s = time.monotonic()
         elif retry_in_s is not None:
-            # The journal's time may be past it already, where another process's clock is ahead.
+            # The journal's time may be later than that already, if another process's clock is
+            # ahead.
             self._frees_s = time.monotonic() + max(retry_in_s, LOOK_MIN_S)
 
     def _next(self, now_s: float, *, first: bool) -> Action:
         if now_s >= self.deadline_s:
             return Action.ASK_LAST
-        if not first:  # it looks up now and then: the first may have died
+        if not first:  # it checks now and then, since the first caller may have died
             self.until_s = min(self.deadline_s, now_s + ASK_S)
             return Action.SLEEP
         if self.worth or now_s >= self._ask_s:
-            # Cleared before it asks: capacity that comes back meanwhile must make it ask again.
+            # Cleared before it asks, so that capacity that comes back meanwhile makes it ask again.
             self.worth = False
             return Action.ASK
         if now_s >= self._look_s:
@@ -108,7 +110,7 @@ class Waiter(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """End its sleep, or its next one if it is awake. Any thread may call this."""
+        """End its sleep, or its next sleep if it is awake. Any thread may call this."""
 
     @property
     @abstractmethod
@@ -125,7 +127,7 @@ class ThreadWaiter(Waiter):
         self._signal.acquire()
 
     def sleep(self) -> None:
-        """Sleep until woken, or until it is time."""
+        """Sleep until woken, or until the given time."""
         pause_s = self.until_s - time.monotonic()
         if pause_s > 0:
             self._signal.acquire(timeout=pause_s)
@@ -150,7 +152,7 @@ class TaskWaiter(Waiter):
         self._signal = asyncio.Event()
 
     async def sleep(self) -> None:
-        """Sleep until woken, or until it is time."""
+        """Sleep until woken, or until the given time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, self.until_s - time.monotonic())):
                 await self._signal.wait()
@@ -178,8 +180,9 @@ class CapacityQueues:
 
     def forget(self) -> None:
         """Begin with empty queues; in a forked child, the parent's callers do not exist."""
-        # No lock guards these: each change is one step of the interpreter. A finaliser may come
-        # between any two, in this thread, and wait for a batch whose leader wakes waiters here.
+        # No lock guards these, since each change is one step of the interpreter. With a lock, a
+        # finaliser that runs in this thread could wait for a batch whose leader needs the lock to
+        # wake waiters.
         self._queues: dict[int, list[Waiter]] = {}
 
     def wait(
@@ -197,7 +200,7 @@ class CapacityQueues:
             pool: The number of the pool.
             waiter: The caller's place in its queue.
             ask: Asks for the capacity; None where there is not enough yet.
-            look: Tells, at little cost, whether asking is worth it.
+            look: Tells, at little cost, whether asking may succeed.
             ask_last: Asks for the last time, and answers or raises.
 
         Raises:
@@ -244,7 +247,7 @@ class CapacityQueues:
             self._leave_surely(pool, waiter)
 
     def free(self, pools: Collection[int]) -> None:
-        """Wake the first of every queue that waits for capacity of one of these pools."""
+        """Wake the first caller of every queue that waits for capacity of one of these pools."""
         for pool in list(self._queues):
             waiter = self._first(pool)
             if waiter is not None and not waiter.pools.isdisjoint(pools):
@@ -269,7 +272,7 @@ class CapacityQueues:
     def _first(self, pool: int) -> Waiter | None:
         """Return the first caller in a queue, after removing those that are gone."""
         queue = self._queues.get(pool, [])
-        with contextlib.suppress(IndexError):  # it is empty, perhaps only by now
+        with contextlib.suppress(IndexError):  # the queue is empty by now
             while (waiter := queue[0]).gone:
                 _remove(queue, waiter)
             return waiter
@@ -278,7 +281,7 @@ class CapacityQueues:
     def _leave_surely(self, pool: int, waiter: Waiter) -> None:
         try:
             self._leave(pool, waiter)
-        except BaseException:  # an interrupt must not leave a place without its caller
+        except BaseException:  # an interrupt must not leave a place in the queue without its caller
             self._leave(pool, waiter)
             raise
 

@@ -1,4 +1,4 @@
-"""Carved pools: the settlements and corrections that they lead to in the pools that fund them."""
+"""Carved pools: the settlements and corrections that they cause in the pools that fund them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def correction(
 ) -> Draft | None:
     """Return the correction of the funding lease's settlement, for usage after the closing.
 
-    None where the settlement stays right: the late usage changes no total and adds no request.
+    None if the settlement stays right, since the late usage changes no total and adds no request.
 
     Args:
         pool: The carved pool.
         late: The entry that records the usage there.
-        settled: The settlement of the lease that funds the pool, as it stands corrected.
+        settled: The settlement of the lease that funds the pool, with its earlier corrections.
         lease: That lease.
         balance: The balance of the pool that granted the lease.
     """

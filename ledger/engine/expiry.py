@@ -1,6 +1,6 @@
-"""Expiry: end the holds of leases that are due, a bounded number in each transaction.
+"""Expiry: ends the holds of due leases, a bounded number in each transaction.
 
-What such a lease used is not known. The pool's settlement policy says what is charged for it.
+The usage of such a lease is not known. The pool's settlement policy says what is charged.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ledger.store.snapshot import Ending
 def expire(
     batch: Batch, pool: PoolBatch, *, spared: Collection[int], before: Micros | None = None
 ) -> None:
-    """Stage the expiry of leases that are due; those that cannot expire stay pending.
+    """Stage the expiry of due leases. Those that cannot expire now are left for later.
 
     Args:
         batch: The transaction.
         pool: The pool; these leases have been read into it.
-        spared: Leases that an operation of the same batch is about: the operation comes first.
+        spared: Leases that an operation of the same batch is about; the operation comes first.
         before: Only those expire whose holds ended before this time.
     """
     pending = []
@@ -43,7 +43,7 @@ def expire(
             continue
         try:
             batch.post(pool, _expiry(pool, row))
-        except JournalDamagedError:  # in a pool above; this pool must go on working
+        except JournalDamagedError:  # damaged in a pool above; this pool must go on working
             pending.append(due)
         else:
             pool.expired += 1
@@ -51,20 +51,20 @@ def expire(
 
 
 def note_swept(pool: PoolBatch, *, until: Micros) -> None:
-    """Note how far a pool is swept: no lease that was due by then still holds anything.
+    """Note until when a pool is swept: no lease that was due by then still holds anything.
 
     The next sweep begins at that time, so no sweep reads the whole history.
 
     Args:
         pool: The pool.
-        until: When its due leases were looked for, or the current time if the clock was put back
-            since.
+        until: The time of the search for its due leases, or the current time if the clock was put
+            back since.
     """
     ends = [Micros(one.expires_at - 1) for one in pool.pending]
-    if pool.reads_more:  # the next one may be due in the same microsecond as the last
+    if pool.reads_more:  # another lease may be due in the same microsecond as the last
         ends.append(Micros(pool.due[-1].expires_at - 1))
     pool.unswept |= pool.reads_more and len(pool.pending) < len(pool.due)
-    pool.note_swept(min([until, *ends]))  # else the next one would get no further
+    pool.note_swept(min([until, *ends]))  # else the next sweep would get no further
 
 
 def _expiry(pool: PoolBatch, row: LeaseRow) -> Draft:
@@ -92,7 +92,7 @@ class Spared(NamedTuple):
 
     leases: list[tuple[PoolBatch, list[LeaseState]]]
     due: rules.Due
-    """What they come to together."""
+    """The sums of these leases."""
 
 
 def spared(batch: Batch, pool: PoolBatch) -> Spared:
@@ -110,7 +110,7 @@ def spared(batch: Batch, pool: PoolBatch) -> Spared:
 
 
 def expire_spared(batch: Batch, found: Spared) -> None:
-    """Stage the expiry of spared leases; usage that later operations record for them is late."""
+    """Stage the expiry of spared leases. Usage that later operations record for them is late."""
     for pool, states in found.leases:
         pool.pending = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
         expire(batch, pool, spared=())

@@ -3,16 +3,16 @@
 A caller that finds the queue idle becomes the leader. It takes the waiting calls, does all of them
 in one serializable transaction, and hands each caller its own answer only after COMMIT. Callers
 that come meanwhile wait for the next batch, which the first of them leads. Right after a batch, a
-leader pauses for those who come back. A thread leads its own batch, so an idle queue adds little
-latency (2 to 9 %, docs/performance.md); a busy one shares one fsync among many calls.
+leader pauses for callers that come back. A thread leads its own batch, so an idle queue adds little
+latency (2 to 9 %, docs/performance.md), and a busy queue shares one fsync among many calls.
 
 Threads and asyncio tasks share batches. A thread waits on a lock, a task on a future. A batch that
 begins with a task is led by the queue's worker thread.
 
 A call may come from a signal handler, or from a finaliser that the garbage collector runs, in the
-middle of another call of the same thread. It cannot wait for the call that it interrupts: so the
-end of a lease is left in the queue for the next leader, and everything else is refused. In a
-collection, the end of a lease and what was used are left in the queue wherever it comes.
+middle of another call of the same thread. It cannot wait for the call that it interrupts. So the
+end of a lease is left in the queue for the next leader, and every other call is refused. A call
+from the garbage collector that ends a lease or records usage is always left in the queue.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ _LOOK_S = 0.05
 def _given(
     calls: Sequence[PoolOperation], _locked: Sequence[PoolJournal]
 ) -> Sequence[PoolOperation]:
-    """Return calls that wait in no queue, as the calls of a batch."""
+    """Return calls outside the queue as the calls of a batch."""
     return calls
 
 
 def _needs(batch: Sequence[Caller]) -> tuple[Sequence[PoolJournal], bool, float | None]:
-    """Return the pools of calls, whether to look them up, and when the first of them began."""
-    # One loop: a comprehension is a function call, and a caller alone would make three of them.
+    """Return the pools of calls, whether to look the calls up, and when the first of them began."""
+    # One loop: a comprehension is a function call, and three of them slow a lone caller down.
     pools: list[PoolJournal] = []
     again, began_s = False, math.inf
     for one in batch:
@@ -103,14 +103,15 @@ class Writer(Outcomes):
         super().__init__(database)
         self.transactions = Transactions(database, directory)
         self.now: Callable[[], Micros | None] = database.dialect.now
-        """Returns the time that new entries are recorded at; None where the server knows it."""
+        """Returns the time at which new entries are recorded; None to take the server's."""
         if clock is not None:
             self.now = clock
         self._directory = directory
         self.on_freed: list[Callable[[Collection[PoolId]], object]] = []
-        """Called with the pools that a batch gave capacity back to, or set another policy of."""
+        """Called with the pools to which a batch gave capacity back, or of which it changed the
+        policy."""
         self.on_crossed: list[Callable[[Sequence[ThresholdCrossing]], object]] = []
-        """Called with the thresholds that a batch crossed, once each caller has its verdict."""
+        """Called with the thresholds that a batch crossed, after each caller has its verdict."""
         self._reset()
         database.after_fork = self._reset
 
@@ -154,13 +155,14 @@ class Writer(Outcomes):
     def run_all(
         self, pool: PoolJournal, operations: Sequence[Operation[Any]]
     ) -> list[Row | LedgerError]:
-        """Do operations in one transaction, beside the queue, and return what each came to.
+        """Do operations in one transaction, outside the queue, and return the outcome of each.
 
-        More transactions follow while leases are due that must expire first. At most `BATCH_MAX`
-        operations keep others waiting no longer than a batch of theirs would.
+        More transactions follow while due leases must expire first. Give at most `BATCH_MAX`
+        operations, so that other callers wait no longer than for a batch.
 
         Raises:
-            LedgerError: The reason why none of the rest was done. What was done is durable.
+            LedgerError: The reason why the remaining operations were not done. Those done before
+                are durable.
         """
         outcomes: dict[int, Row | LedgerError] = {}
         while len(outcomes) < len(operations):  # this ends: each time, 256 due leases expire
@@ -180,8 +182,8 @@ class Writer(Outcomes):
     def run(self, pool: PoolJournal, operation: Operation[T], *, began_s: float | None = None) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
 
-        If the thread is interrupted meanwhile, a lease that is granted all the same is released,
-        unless its caller can ask for it again by the key it gave.
+        If the thread is interrupted, a lease that is granted nevertheless is released, unless the
+        caller gave a key by which it can ask for the lease again.
 
         Args:
             pool: The pool.
@@ -211,7 +213,7 @@ class Writer(Outcomes):
             answer: T = self._result(caller)
         except BaseException as error:
             caller.wake_behind()
-            # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
+            # After a verdict there is nothing to drop. An interrupt may leave an unused lease.
             caller.alive = False
             self._drop(caller, error)
             raise
@@ -223,10 +225,10 @@ class Writer(Outcomes):
     ) -> T:
         """Do an operation from a task, and return its answer once it is durable.
 
-        If the task is cancelled before the operation has started, it is not done, but for the end
-        of a lease that nothing was used of: that is left in the queue. Later, an operation is
-        completed, and a lease that it grants is released, unless its caller can ask for it again
-        by the key it gave.
+        If the task is cancelled before the operation has started, the operation is not done; only
+        the end of an unused lease stays in the queue. If the task is cancelled later, the operation
+        is completed, and a lease that it grants is released, unless the caller gave a key by which
+        it can ask for the lease again.
 
         Args:
             pool: The pool.
@@ -236,7 +238,7 @@ class Writer(Outcomes):
         Raises:
             LedgerError: The operation's refusal, or the reason why it was not done.
         """
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - a coroutine that is collected
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - of a coroutine that is collected
             return cast("T", self._leave(pool, operation))
         if self._kept and is_kept():
             self._take_back(operation)
@@ -259,15 +261,15 @@ class Writer(Outcomes):
         self.transactions.reset()
 
     def _is_left(self, operation: Operation[Any]) -> bool:
-        """Tell whether a call is left to the next leader, since its thread must not wait.
+        """Tell whether a call must be left to the next leader, since its thread must not wait.
 
         Raises:
-            ContentionError: It needs an answer, in the middle of another call.
+            ContentionError: The call needs an answer, but comes in the middle of another call.
         """
         leader = self._leader
         if isinstance(operation, Release | Record) and is_collecting():
-            return True  # no error of a finaliser reaches its program: waiting would bring nothing
-        # Would this thread wait for itself? It leads, or holds a leader's lock.
+            return True  # an error of a finaliser does not reach the program, so waiting is useless
+        # Would this thread wait for itself, because it leads or holds a leader's lock?
         if (
             (leader is None or not leader.alive or leader.thread != threading.get_ident())
             and not self._mutex._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
@@ -288,8 +290,8 @@ class Writer(Outcomes):
         self._gather()
         began_s = time.monotonic()
         with self._mutex:
-            # Named in the batch before they leave the queue: an interrupt in between loses none.
-            # Copied in one step: a finaliser may add to the queue between two.
+            # Put into the batch before they leave the queue, so that an interrupt in between loses
+            # none. Copied in one step, since a finaliser may add to the queue between two steps.
             self._batch = list(self._queue)[:BATCH_MAX]
             for _ in self._batch:
                 self._queue.popleft()
@@ -311,7 +313,8 @@ class Writer(Outcomes):
         """Do a batch and hand out the outcomes, in several transactions if many leases are due.
 
         A transaction expires a bounded number of leases. An operation that depends on further
-        expiries is tried again in the next transaction. This ends, since each expires some.
+        expiries is tried again in the next transaction. The loop ends, since each transaction
+        expires some leases.
         """
         while batch:
             batch = self._in_time(batch)
@@ -331,7 +334,7 @@ class Writer(Outcomes):
                 outcomes = done.outcomes
             except StoreError as error:
                 outcomes = [own_error(error, one) for one in batch]
-            except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
+            except Exception as error:  # noqa: BLE001 - a fault of one operation is its caller's
                 if len(batch) > 1:
                     for caller in batch:
                         caller.again = True
@@ -356,7 +359,7 @@ class Writer(Outcomes):
         return in_time
 
     def _calls(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> list[PoolOperation]:
-        """Return the operations of a batch, and of those who came while it waited for its locks."""
+        """Return the operations of a batch, and of callers that came while it waited for locks."""
         self.transactions.note_wait(locked)
         # New calls do not join a batch that has failed or was interrupted before.
         if self._queue and not any(one.again for one in batch):
@@ -370,7 +373,7 @@ class Writer(Outcomes):
         with self._mutex:
             joining = [
                 caller
-                for caller in list(self._queue)  # a finaliser may add to it meanwhile
+                for caller in list(self._queue)  # a finaliser may add to the queue meanwhile
                 if (whole_store or pools.get(caller.pool.info.pool_id) is caller.pool)
                 and not caller.again
                 and not is_gone(caller)
@@ -382,7 +385,7 @@ class Writer(Outcomes):
                 self._queue.remove(caller)
 
     def _tell(self, done: Done) -> None:
-        """Pass on what a batch means for others, once each of its callers has a verdict."""
+        """Report a batch's crossings, freed capacity and expiries, after its outcomes."""
         for pool, _ in done.memos if done.expired else ():
             expired = done.expired.get(pool.info.pool_id)
             if expired:

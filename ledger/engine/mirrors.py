@@ -1,4 +1,4 @@
-"""Mirrors: what an entry about a lease comes to in the pools above that share the capacity."""
+"""Mirrors: how an entry about a lease is repeated in the pools above that share capacity."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def mirror_of(pool: PoolBatch, draft: Draft, below: PoolJournal) -> Draft:
         )
         pool.mirrors[granted] = effect.lease.lease
     elif draft.kind is EntryKind.IMPORT:
-        assert isinstance(draft.usage, Usage)  # noqa: S101 - an import has some
+        assert isinstance(draft.usage, Usage)  # noqa: S101 - an import has usage
         effect = rules.record_import(
             pool.head.balance, draft.usage, lease_id=pool.head.seq + 1, ceiling=I64_MAX
         )
@@ -78,8 +78,8 @@ def mirror_of(pool: PoolBatch, draft: Draft, below: PoolJournal) -> Draft:
 def _follow(
     pool: PoolBatch, draft: Draft, lease: LeaseState, detail: Mapping[str, Any] | None
 ) -> rules.Effect:
-    """Return what a lower pool's entry does to this balance and to the mirror of its lease."""
-    assert draft.lease is not None  # noqa: S101 - it is about one
+    """Return the effect of a lower pool's entry on this balance and on the mirror of its lease."""
+    assert draft.lease is not None  # noqa: S101 - the entry is about a lease
     if detail is not None and draft.kind is EntryKind.CORRECTION:
         return rules.correct(
             pool.head.balance,
@@ -111,7 +111,7 @@ def _own(
 ) -> Interned | None:
     """Return the attribution of a lower pool's entry as it is stored in this pool.
 
-    If it was redacted there, that of this pool's mirror of the lease takes its place.
+    If it was redacted there, the attribution of this pool's mirror of the lease is taken.
     """
     if attribution is None:
         return None

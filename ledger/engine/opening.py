@@ -1,4 +1,4 @@
-"""Opening a pool: find it if it exists, or create it, alone, below a parent or carved out of it."""
+"""Opening a pool: finds it, or makes it, without a parent, below a parent or carved out of one."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Opening:
         """Return what a call asks for.
 
         Raises:
-            InvalidInputError: A name, the actor's or the reason is empty, too long, or not text; or
+            InvalidInputError: A name, the actor or the reason is empty, too long, or not text; or
                 the pool is to be carved out, and no parent is named.
-            AmountOutOfRangeError: The policy holds an amount a store cannot.
+            AmountOutOfRangeError: The policy has an amount that a store cannot hold.
         """
         check_text("name", name)
         if options is not None:
@@ -88,28 +88,28 @@ class Opening:
         connection: Connection,
         locked: Sequence[PoolJournal],
         *,
-        look_up: bool,  # noqa: ARG002 - it is looked for in any case
+        look_up: bool,  # noqa: ARG002 - the pool is looked for in any case
         directory: Directory,
         parent: PoolJournal | None,
         now: Callable[[], Micros | None],
     ) -> Done:
-        """Return a result with the pool, which is created if it does not exist.
+        """Return a result with the pool, which is made if it does not exist.
 
         If more leases must expire first than one transaction expires, the result has no pool: then
         the transaction must be committed, and the pool opened again.
 
         Args:
             connection: A transaction.
-            locked: The pools that it has locked, the parent's lineage among them.
+            locked: The pools that it has locked; the parent and the pools above it are among them.
             look_up: As `transaction.Do` has it.
             directory: Finds the pool, or makes its journal.
             parent: The pool above it.
-            now: Returns the time, None where the server's clock counts.
+            now: Returns the time; None to take the server's.
 
         Raises:
             ParentConflictError, PoolConflictError: As `find`.
             PoolClosedError: A pool above is closed.
-            ThresholdExceededError: One of them has not enough left to carve the pool out.
+            ThresholdExceededError: A pool above has not enough left to carve the pool out.
             InvalidInputError: A carved pool has no limit on an axis where a pool above has one.
             MorePoolsError: Leases that are due must expire first.
         """
@@ -119,10 +119,11 @@ class Opening:
         return self._make(connection, locked, directory=directory, parent=parent, now=now)
 
     def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:
-        """Return the pool if it exists and is as requested, None if it does not exist.
+        """Return the pool if it exists as requested, None if it does not exist.
 
         Raises:
-            ParentConflictError: It has another parent, or draws on it in another way.
+            ParentConflictError: It has another parent, or shares its capacity instead of being
+                carved, or the other way round.
             PoolConflictError: It has another policy.
         """
         pool = directory.named(connection, self.name)
@@ -150,7 +151,7 @@ class Opening:
         parent: PoolJournal | None,
         now: Callable[[], Micros | None],
     ) -> Done:
-        assert self.options is not None  # noqa: S101 - without them a pool is only found
+        assert self.options is not None  # noqa: S101 - without options a pool is only found
         detail = actors.detail(connection, self.actor, "open pool", self.reason)
         batch, _ = prepare(connection, locked, look_up=False, calls=no_calls, now=now)
         pool_id = pools.next_pool_id(connection)
@@ -172,7 +173,7 @@ class Opening:
             carved_lease=lease,
         )
         pools.add_pool(connection, info)
-        # Not remembered yet: if this transaction fails, another pool may get the number.
+        # Not remembered yet, since another pool may get the number if this transaction fails.
         pool = directory.fresh(info, parent)
         place = pool.place()
         opening = Draft(

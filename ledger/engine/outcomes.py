@@ -1,7 +1,7 @@
-"""What each caller is told: outcomes are handed out, and calls that no caller waits for are kept.
+"""Outcomes: each caller gets its own, and calls that no caller waits for are kept and tried again.
 
-A call without a waiting caller is tried again, or kept until the store answers. A lease that was
-granted to a caller who gave up is released.
+A call without a waiting caller is tried again, or kept until the store is available. A lease that
+was granted to a caller that gave up is released.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from ledger.store.journal import PoolJournal
 _log = logging.getLogger(__name__)
 
 _TRIES = 3
-"""How many times a call without a waiting caller is tried if the store does not do it."""
+"""How many times a call without a waiting caller is tried."""
 
 
 class Outcomes(CallQueue):
-    """The queue, and how its callers get what their calls came to."""
+    """The queue with the part that gives callers the outcomes of their calls."""
 
     def close(self) -> None:
         """End the worker after its last batch; wait for that at most `_begun_s` seconds.
 
-        What was kept for a store that did not answer is tried a last time.
+        Calls that were kept while the store was unavailable are tried a last time.
         """
         with self._mutex:
             self._closed = True
@@ -54,11 +54,11 @@ class Outcomes(CallQueue):
             worker.stop()
 
     def _deliver(self, results: Sequence[tuple[Caller, Any]]) -> list[Caller]:
-        """Hand out outcomes; return the callers that have none, and must be tried again."""
+        """Hand out outcomes; return the callers without one, whose calls must be tried again."""
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
         first_thread, left = self._linked(results)
         for caller, outcome in results:
-            if outcome is None or caller.outcome is not None:  # it waited too long, and was told so
+            if outcome is None or caller.outcome is not None:  # it waited too long
                 continue
             if (
                 not caller.waits
@@ -101,7 +101,7 @@ class Outcomes(CallQueue):
         return chain(threads) if threads else None, left
 
     def _result(self, caller: Caller) -> Any:  # noqa: ANN401 - whatever the operation answers with
-        """Return or raise what a caller gets; a call that is kept counts as done for it."""
+        """Return or raise what a caller gets; for it, a call that is kept counts as done."""
         try:
             return caller.result()
         except (ContentionError, LedgerUnavailableError, OutcomeUnknownError) as error:
@@ -114,19 +114,19 @@ class Outcomes(CallQueue):
             return None
 
     def _drop(self, caller: Caller, error: BaseException) -> None:
-        """Drop the operation of a caller that leaves by this error, if it has not started.
+        """Drop the operation of a caller that leaves with this error, if it has not started.
 
         If a lease was granted already, release it.
         """
         with self._mutex:
             caller.abandoned = True
-            if not isinstance(error, LostLeaseError):  # else it knows, and books it itself
+            if not isinstance(error, LostLeaseError):  # else the caller books it
                 caller.if_lost = if_lost()
             if caller in self._queue:
                 place = self._queue.index(caller)
                 del self._queue[place]
-                # These stay, without a caller: one that may have been done, which must be looked
-                # up, one that ends a lease, and one that is kept.
+                # Three kinds stay in the queue without a caller: a call that may have been done,
+                # and must be looked up; one that ends a lease; and one that is kept.
                 kept = is_kept() and caller.operation.lease_id is not None
                 if caller.again or kept or isinstance(caller.operation, Release):
                     ownerless = left_by(caller.pool, caller.operation)
@@ -139,10 +139,10 @@ class Outcomes(CallQueue):
             self._call_worker()
 
     def _follow_up(self, caller: Caller) -> None:
-        """Do in a later batch what a caller who is gone cannot do.
+        """Do in a later batch what a caller that has left cannot do.
 
-        The lease that its reservation was granted is released, unless it gave a key: a repeated
-        call must get a lease that is open. What it used of a lease that is lost is booked.
+        A lease that was granted to it is released, unless it gave a key: a repeated call must get
+        an open lease. If its call ended a lease that is lost, the usage is booked.
         """
         row = caller.outcome
         if isinstance(row, LostLeaseError):
@@ -164,10 +164,10 @@ class Outcomes(CallQueue):
             self._call_worker()
 
     def _retry(self, caller: Caller, error: StoreError) -> bool:
-        """Have a call that nobody waits for tried again, if that may help; else log it.
+        """Try a call that no caller waits for again, if that may help; otherwise log it.
 
-        It is queued at once if others only kept the store busy, and kept until the store has done
-        another batch if it cannot be reached, or is busy for longer.
+        It is queued at once if other writers kept the store busy. It is kept until the store has
+        done another batch if the store cannot be reached, or stays busy.
         """
         if isinstance(error, ContentionError) and caller.tries < _TRIES:
             caller.tries += 1
@@ -184,7 +184,7 @@ class Outcomes(CallQueue):
         return False
 
     def _keep(self, caller: Caller, error: StoreError) -> bool:
-        """Keep a call about a lease until the store answers; tell whether it is kept."""
+        """Keep a call about a lease until the store is available; return whether it is kept."""
         busy = isinstance(error, ContentionError)
         if not busy and not isinstance(error, LedgerUnavailableError | OutcomeUnknownError):
             return False
@@ -197,16 +197,18 @@ class Outcomes(CallQueue):
         return True
 
     def _take_back(self, of: Operation[Any] | None = None) -> bool:
-        """Queue what was kept, in its order; tell whether there was any.
+        """Queue the kept calls, in their order; return whether there were any.
 
         Args:
-            of: A call whose lease alone is meant, since it must be done behind them; by default
-                all are, and each is tried once more: the store answers.
+            of: Queue only calls about the lease of this call, which must be done after them. By
+                default all calls are queued, and each is tried once more, since the store is
+                available.
         """
         with self._mutex:
             found = [one for one in list(self._kept) if of is None or _same(one.operation, of)]
             for kept in found:
-                # Queued before it is kept no more: an interrupt in between loses none.
+                # Queued before it is removed from the kept calls, so that an interrupt in between
+                # loses none.
                 if kept.outcome is None and kept not in self._queue:
                     kept.tries += of is None
                     self._queue.append(kept)
@@ -215,14 +217,14 @@ class Outcomes(CallQueue):
 
 
 def left_by(pool: PoolJournal, operation: Operation[Any]) -> Caller:
-    """Return a call that is left in the queue, for which nobody waits."""
+    """Return a call that is left in the queue without a waiting caller."""
     left = Caller(pool, operation)
     left.if_lost = if_lost()
     return left
 
 
 def named_in_log(caller: Caller) -> tuple[str, str, str]:
-    """Return what a call asks for, its lease's token and its pool, for the log."""
+    """Return a call's name, its lease's token and its pool, for the log."""
     operation = caller.operation
     about = operation.lost if isinstance(operation, RecordLost) else operation
     lease = lease_named(operation.lease_id, getattr(about, "proof", None))
@@ -254,7 +256,7 @@ def _same(one: Operation[Any], other: Operation[Any]) -> bool:
 
 
 def _spent(operation: Operation[Any]) -> str:
-    """Return what a call records, for the log."""
+    """Return the usage that a call records, for the log."""
     if isinstance(operation, RecordLost):
         operation = operation.record
     if not isinstance(operation, Record):

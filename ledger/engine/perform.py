@@ -1,4 +1,4 @@
-"""A batch of operations, on one pool or several, done inside one open transaction."""
+"""The work of a batch: operations on one pool or several, in one open transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from ledger.store.journal import PoolJournal, Wanted
 from ledger.store.rows import Row
 
 OperationResult = Row | LedgerError | None
-"""An operation's result: its entry, the error why it has none, or None: it must be tried again."""
+"""An operation's result: its entry, or the error that refused it, or None if it must be tried
+again."""
 
 
 class Done(NamedTuple):
@@ -35,35 +36,35 @@ class Done(NamedTuple):
     outcomes: Sequence[OperationResult]
     memos: list[tuple[PoolJournal, Memo]]
     expired: dict[PoolId, int]
-    """How many leases were found due, of the pools that had any."""
+    """How many leases were found due, by pool."""
     freed: set[PoolId]
-    """The pools that got capacity back, or another policy."""
+    """The pools that got capacity back or another policy."""
     crossed: list[ThresholdCrossing]
-    """Thresholds that were crossed, pool by pool in order."""
+    """The thresholds that were crossed, pool by pool, in order."""
     unrolled: bool = False
-    """Whether a window waits until more leases have expired than one transaction expires."""
+    """Whether a window waits for more expiries than one transaction does."""
     opened: PoolJournal | None = None
-    """The pool that was opened, where that is what the transaction was for."""
+    """The pool that was opened, if the transaction opens one."""
 
     def remember(self) -> None:
-        """Let each pool's journal keep what the batch knows; only once it is committed."""
+        """Let each pool's journal remember what the batch knows. Call it only after COMMIT."""
         for pool, memo in self.memos:
             pool.remember(memo)
 
 
 PoolOperation = tuple[PoolJournal, Operation[Any]]
-"""An operation, and the pool it is done on."""
+"""An operation and its pool."""
 
 Collect = Callable[[Sequence[PoolJournal]], Sequence[PoolOperation]]
-"""Returns the operations of a batch, once the locks of these pools are there.
+"""Returns the operations of a batch. It is called once the locks of these pools are held.
 
-So calls that are made during the wait for the locks are included. They are on these pools, or on
-others that the transaction has locked, too.
+So it can include calls that came during the wait for the locks. They may be on any pool that the
+transaction has locked.
 """
 
 
 def no_calls(_locked: Sequence[PoolJournal]) -> Sequence[PoolOperation]:
-    """Return no operation, so that a batch does nothing but what is due."""
+    """Return no operations, for a batch that only expires leases and begins windows."""
     return ()
 
 
@@ -75,19 +76,19 @@ def perform(
     calls: Collect,
     now: Callable[[], Micros | None],
 ) -> Done:
-    """Do operations in order, in the transaction that is open, and return their outcomes.
+    """Do operations in order in an open transaction, and return their outcomes.
 
-    Each pool's newest entry is read once. Each operation is decided on the state that the one
-    before it left, unless its key says that it was done before: then its entry is the outcome. One
-    operation's refusal does not affect the others.
+    Each pool's newest entry is read once. Each operation is decided on the state after the
+    operation before it. If its key shows that it was done before, the entry with that key is its
+    outcome. The refusal of one operation does not affect the others.
 
     Args:
         connection: The transaction.
         pools: The pools that it has locked.
         look_up: Whether an earlier try of the same batch may have taken effect.
         calls: Returns the operations.
-        now: Returns the time. It is called again after the operations were collected: an entry
-            must not look older than its call.
+        now: Returns the time. It is called again after the operations were collected, so that no
+            entry is older than its call.
 
     Raises:
         MorePoolsError: An operation needs pools that this transaction has not locked.
@@ -124,7 +125,7 @@ def finish(
     opened: PoolJournal | None = None,
     also: Sequence[Staged] = (),
 ) -> Done:
-    """Write the rows that are staged in each pool, and others, and return the batch's result."""
+    """Write the rows staged in each pool, and other rows, and return the batch's result."""
     done = Done(outcomes, [], {}, set(), [], bool(batch.unrolled), opened)
     staged: list[Staged] = []
     for pool_id, pool in batch.pools.items():
@@ -192,7 +193,7 @@ def prepare(
             quiet_until=seen.quiet_until(one) if seen.ending else one.quiet_until,
         )
     _read(batch, by_number, look_up=look_up)
-    # Repeating calls under their keys writes nothing, so no pool changes.
+    # A call that is repeated under its key writes nothing, so no pool changes.
     if not _are_answered(batch, todo):
         _bring_up_to_date(batch, until=min(seen.now, batch.now))
     return batch, todo
@@ -202,7 +203,7 @@ _attributed: Callable[[Operation[Any]], str | None] = attrgetter("attributed")
 
 
 def _read(batch: Batch, asked: Mapping[PoolId, Sequence[Operation[Any]]], *, look_up: bool) -> None:
-    """Read what the operations on each pool need to see: earlier outcomes, and leases."""
+    """Read what the operations on each pool need: earlier outcomes, and leases."""
     missing: list[Wanted] = []
     for pool_id, pool in batch.pools.items():
         wanted = _look_up(pool, asked.get(pool_id, ()), look_up=look_up)
@@ -248,7 +249,7 @@ def _look_up(pool: PoolBatch, operations: Sequence[Operation[Any]], *, look_up: 
 
 
 def _are_answered(batch: Batch, todo: Sequence[PoolOperation]) -> bool:
-    """Tell whether there are operations, and all of them were done before under their keys."""
+    """Tell whether there are operations and all of them were done before, under their keys."""
     for asked, operation in todo:
         pool = batch.pools.get(asked.info.pool_id)
         if pool is None or operation.key not in pool.known:
@@ -259,11 +260,11 @@ def _are_answered(batch: Batch, todo: Sequence[PoolOperation]) -> bool:
 def _bring_up_to_date(batch: Batch, *, until: Micros) -> None:
     """Expire due leases, and begin the windows of the current time, before anything is decided.
 
-    In the order of their times, which is that of `rules.stand`: a window may carry over what
-    expiries give back, and what they are charged counts in the window in which the hold ended. So
-    due leases of pools below expire first, too. If more leases are due than one transaction
-    expires, the window begins in the last of these transactions. A window in which nothing was
-    written gets no entry.
+    Both happen in the order of their times, as in `rules.stand`. A window may carry over what
+    expiries give back, and an expiry's charge counts in the window in which the hold ended. So due
+    leases of pools below expire first, too. If more leases are due than one transaction expires,
+    the window begins in the last of these transactions. A window in which nothing was written gets
+    no entry.
 
     Raises:
         MorePoolsError: Leases of pools below must expire first.
@@ -291,7 +292,7 @@ def _bring_up_to_date(batch: Batch, *, until: Micros) -> None:
 
 
 def _sweepable(batch: Batch) -> list[PoolBatch]:
-    """Return the pools whose due leases may expire: they wait for no window of theirs, or above."""
+    """Return the pools whose due leases may expire: no window there or above must begin first."""
     return [
         pool
         for pool in batch.pools.values()
@@ -309,7 +310,7 @@ def _roll_over(batch: Batch, pool: PoolBatch, start: Micros) -> None:
     """Begin a pool's window, unless more leases must expire first than were read."""
     head = pool.head
     window = rules.roll_over(head.policy, head.window, head.balance, batch.now)
-    assert window is not None  # noqa: S101 - what ended it has not changed
+    assert window is not None  # noqa: S101 - the calendar that ended it is unchanged
     try:
         batch.require_swept(pool, below=any(head.balance.reserved), before=start)
     except UnsweptError:

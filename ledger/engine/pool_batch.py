@@ -1,4 +1,4 @@
-"""One pool's part of a batch. It knows no other pool: `engine.batch` plans what follows there."""
+"""One pool's part of a batch. It knows no other pool: `engine.batch` plans entries of others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PoolBatch:
     frees = False
     """Whether entries that are staged give back capacity, or set another policy."""
     thresholds: PoolThresholds | None = None
-    """None as long as the pool's policy has none."""
+    """None if the pool's policy has no thresholds."""
     expired = 0
     """How many leases this transaction found due."""
     unswept = False
@@ -69,32 +69,33 @@ class PoolBatch:
         self.head = head
         self.now = now
         self.due = due
-        """The next leases that are due, as far as this transaction expires them."""
+        """The next due leases that this transaction expires."""
         self.pending: Sequence[Ending] = due
-        """Those of them that hold something still."""
+        """The due leases that still hold something."""
         self.spared: set[int] = set()
-        """Leases that operations of the batch are about: the operation comes before the expiry."""
+        """Leases that operations of the batch are about. The operation comes before the expiry."""
         self.kept: set[int] = set()
-        """Those of them that do not expire first if they were due in an earlier window either."""
+        """Those of them whose operation comes before the expiry even if they were due in an earlier
+        window."""
         self.leases: dict[int, LeaseRow] = {}
-        """Leases as the newest entry leaves them."""
+        """The state of leases after the newest entry."""
         self.mirrors: dict[tuple[PoolId, int], int] = {}
         """The mirror in this pool of each lease that a pool below granted, by pool and lease."""
         self.unreadable: dict[int | None, JournalDamagedError] = {}
-        """Leases that cannot be read, and why."""
+        """The errors of leases that cannot be read."""
         self.known: dict[str, Row] = {}
         """Entries by their idempotency keys."""
         self.staged: list[Staged] = []
-        """Entries that are decided, and not yet written."""
+        """Entries that are decided and not yet written."""
         self.reads_more = len(due) == journals.ENDING_PAGE
-        """Whether more of them may be due than were read."""
+        """Whether more leases may be due than were read."""
         self._before = self._after = head
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
 
     @property
     def counts(self) -> PoolCounts:
-        """What its limits and credits count; most pools have none, and make no such object."""
+        """The counts of its limits and credits; pools without them never make this object."""
         if self._counts is None:
             upto = self._before.seq
             self._counts = PoolCounts(self.connection, self.journal, upto=upto, staged=self.staged)
@@ -106,14 +107,14 @@ class PoolBatch:
         return max(self.now, self.head.recorded_at)
 
     def session(self, balance: Balance | None = None) -> WindowState | None:
-        """Return the session that a reservation begins here, with this balance or the newest."""
+        """Return the session that a reservation begins here, with this or the newest balance."""
         head = self.head
-        if head.window is None:  # most pools; each reservation comes here twice
+        if head.window is None:  # most pools have no sessions; each reservation calls this twice
             return None
         return rules.begin_session(head.policy, head.window, balance or head.balance, self.at)
 
     def dating_flag(self, effect: rules.Effect, usage: Usage | UsageDifference | None) -> EntryFlag:
-        """Return the flag of the next entry if it counts when the hold of its lease ended."""
+        """Return `AT_EXPIRY` if the next entry counts when the hold of its lease ended."""
         return rules.dating_flag(self.head.rules_version, effect.lease, usage, self.at)
 
     def require_open(self) -> None:
@@ -129,17 +130,18 @@ class PoolBatch:
         """Refuse to decide anything about a lease that cannot be read.
 
         Raises:
-            JournalDamagedError: This one cannot.
+            JournalDamagedError: The lease cannot be read.
         """
         if lease_id in self.unreadable:
             raise copy.copy(self.unreadable[lease_id])
 
     def require_granted(self, lease_id: int, proof: bytes | None) -> LeaseRow | None:
-        """Return a lease, and refuse one whose number this store granted to another, or to none.
+        """Return a lease; refuse one that this store did not grant.
 
         Args:
             lease_id: The lease.
-            proof: The hash of its reservation, or the beginning of that; None compares nothing.
+            proof: The hash of its reservation, or the beginning of that hash; None skips the
+                comparison.
 
         Raises:
             LostLeaseError: The reservation is not in this store.
@@ -163,7 +165,7 @@ class PoolBatch:
         return missing
 
     def learn(self, wanted: Wanted, row: LeaseRow | JournalDamagedError | None) -> None:
-        """Keep what reading a lease found: the lease, or the error why it cannot be read."""
+        """Keep a lease that was read, or the error of one that cannot be read."""
         if isinstance(row, LeaseRow):
             self.leases[row.state.lease] = row
             if wanted.origin_pool_id is not None:
@@ -176,7 +178,7 @@ class PoolBatch:
         self.learn(wanted, row)
 
     def crossings(self, draft: Draft) -> Sequence[rules.Crossing]:
-        """Return the thresholds that a draft crosses here, and that are still to be reported."""
+        """Return the thresholds that a draft crosses here and that are not reported yet."""
         if not (draft.policy or self.head.policy).thresholds:
             return ()
         if self.thresholds is None:
@@ -235,15 +237,16 @@ class PoolBatch:
                 told = draft.attribution, draft.request_id, draft.occurred_at
                 origin = None if draft.origin is None else draft.origin[0]
                 found = make(LeaseRow, (lease, *told, origin, head.hash))
-            else:  # what a report says stays with its own entry
+            else:  # the detail of a report stays with its own entry
                 found = make(LeaseRow, (lease, *granted[1:]))
             self.leases[lease.lease] = found
         return row
 
     def may_hold(self, before: Micros | None) -> bool:
-        """Tell whether leases that were not read may be due still, with holds that ended before.
+        """Tell whether leases that were not read may still be due, with holds that ended before.
 
-        Not if none that was read could expire: the next transaction would get no further.
+        False if none of the leases that were read could expire, since the next transaction would
+        get no further.
         """
         if before is None:
             return self.unswept
@@ -266,12 +269,12 @@ class PoolBatch:
 
         Raises:
             UncorrectableEntryError: There is no such entry, or it records no usage of its own.
-            JournalDamagedError: It, or a correction of it, cannot be read.
+            JournalDamagedError: The entry or a correction of it cannot be read.
         """
         return corrections.spending(self.connection, self.journal, seq, staged=self.staged)
 
     def assumed(self, lease_id: int) -> corrections.Spending | None:
-        """Return the entry by which a lease expired, None if that gave back what it held.
+        """Return the entry by which a lease expired, None if the hold was given back.
 
         Raises:
             JournalDamagedError: There is none, or it cannot be read.
@@ -291,10 +294,10 @@ class PoolBatch:
         return self.spending(seq)
 
     def lease(self, lease_id: int) -> LeaseRow:
-        """Return a lease that an entry names, whether it was read before or not.
+        """Return a lease that an entry names; read it if it was not read before.
 
         Raises:
-            JournalDamagedError: It cannot be read, or there is none.
+            JournalDamagedError: It cannot be read, or there is no such lease.
         """
         if lease_id not in self.leases:
             self._read(Wanted(self.journal, lease_id))
@@ -304,12 +307,12 @@ class PoolBatch:
         return self.leases[lease_id]
 
     def memo(self) -> Memo:
-        """Return what the pool's journal may remember once the entries are committed."""
+        """Return what the pool's journal may remember after COMMIT."""
         told = self._before, self._after, self.leases, self.mirrors, self._quiet_until, self.now
         return make(Memo, told)
 
     def intern(self, content: str | None) -> Interned | None:
-        """Return the stored form of an attribution's content; one that is empty is not stored.
+        """Return the stored form of an attribution's content. An empty attribution is not stored.
 
         Raises:
             InvalidInputError: The content holds a value that an attribution may not have.

@@ -19,7 +19,7 @@ from ledger.store.statements import rows_of_each
 
 
 class PoolCounts:
-    """What was committed at a pool's entries, read for its limits and credits alone."""
+    """What was committed at a pool's entries, read only for its limits and credits."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class PoolCounts:
             connection: The transaction.
             journal: The pool.
             upto: Its newest entry that is written.
-            staged: The entries behind it, to which more are added.
+            staged: The staged entries after it; more may be added to this list.
         """
         self._journal = journal
         self._upto = upto
@@ -57,7 +57,7 @@ class PoolCounts:
         return rules.Limits(head.policy, at, self._committed(due))
 
     def book(self, head: Head) -> CreditBook | None:
-        """Return the credits that the pool lists, None where it never was prepaid.
+        """Return the credits that the pool lists, None if it was never prepaid.
 
         Raises:
             JournalDamagedError: They cannot be read.
@@ -76,17 +76,17 @@ class PoolCounts:
         always: bool = False,
         due: Sequence[rules.Charge] = (),
     ) -> rules.Credits | None:
-        """Return the pool's credits, None where it is not prepaid.
+        """Return the pool's credits, None if it is not prepaid.
 
         Args:
             head: The pool's newest entry.
             at: The time.
-            draft: An entry that is decided, as if it was staged; by default none.
-            always: Whether they are asked for where the pool was prepaid once, too.
+            draft: A decided entry that counts as staged; by default none.
+            always: Whether to return the credits of a pool that is no longer prepaid, too.
             due: What leases that are due will be charged, as if they had expired.
 
         Raises:
-            JournalDamagedError: They cannot be read, or an entry from which they count.
+            JournalDamagedError: The credits, or an entry from which they count, cannot be read.
         """
         policy, book, more = head.policy, None, list[rules.Move]()
         if draft is not None and draft.policy is not None:

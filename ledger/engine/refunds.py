@@ -1,4 +1,4 @@
-"""Refunds and late records of earlier windows: they free or take nothing in the present one."""
+"""Refunds and late usage of earlier windows: they leave the present window unchanged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ledger.store.rows import window_json
 
 
 def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
-    """Return a draft with the window that it leaves its pool in, if it changes that.
+    """Return a draft with the pool's window after it, if the draft changes the window.
 
     Args:
         pool: The pool whose newest entry the draft will be.
         draft: The draft, decided.
-        replaced: What the next entry records in place of an assumed charge that the draft takes
-            back.
+        replaced: The usage of the next entry, if the draft takes back an assumed charge that it
+            replaces.
 
     Raises:
         JournalDamagedError: An earlier correction, or the entry that began the window, cannot be
@@ -30,8 +30,8 @@ def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
         return draft
     began = pool.window_began()
     if draft.flags & EntryFlag.IMPORTED:
-        assert draft.usage is not None  # noqa: S101 - both kinds have some
-        assert draft.occurred_at is not None  # noqa: S101 - an import says it
+        assert draft.usage is not None  # noqa: S101 - both kinds have usage
+        assert draft.occurred_at is not None  # noqa: S101 - an import has this time
         by = Totals.of(draft.usage, requests=requests_made(draft.kind, detail))
         earlier_window = rules.with_import(pool.head.policy, window, draft.occurred_at, by)
         if earlier_window is not None:
@@ -44,12 +44,12 @@ def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
         counted = counted_late(*here, began=began, staged=pool.staged)
         if counted is None:
             return draft
-    assert isinstance(draft.usage, UsageDifference)  # noqa: S101 - a correction has no other
+    assert isinstance(draft.usage, UsageDifference)  # noqa: S101 - as a correction's always is
     by = rules.moved_by(0, detail, draft.usage).by
     if late_in(detail) is not None:
         taken = rules.taken_back(by.plus(replaced))
     else:
-        assert draft.lease is not None  # noqa: S101 - nor is it about none
+        assert draft.lease is not None  # noqa: S101 - a correction is about a lease
         earlier = moved_since(*here, draft.lease.lease, after=began, staged=pool.staged)
         taken = rules.taken_back(by, earlier if counted is None else [counted, *earlier])
     if not any(taken):

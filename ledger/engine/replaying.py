@@ -1,4 +1,4 @@
-"""Calls that are over, many in a transaction: how a back-test writes a trace."""
+"""Calls whose usage is known, many in a transaction: how a back-test writes a trace."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ledger.engine.operations.base import Operation
 from ledger.store.journal import PoolJournal
 
 KnownCall = tuple[RequestExtensions, UsageEstimate, Usage]
-"""What a call carries, with its idempotency key; what is held for it; and what it used."""
+"""A call: its extensions, with an idempotency key; its estimate; and its usage."""
 Known = KnownCall | Replayed
-"""The same, or what it asks for, which a back-test makes of rows that it has checked."""
+"""A call, or its operations, which a back-test makes from rows that it has checked."""
 
 AT_ONCE_MAX = BATCH_MAX // 2
 
 
 def checked(calls: Sequence[Known], at_once: int) -> list[Replayed]:
-    """Return what calls ask for.
+    """Return the operations of calls.
 
     Raises:
         InvalidInputError: An argument of another type or out of range.
@@ -51,10 +51,10 @@ def checked(calls: Sequence[Known], at_once: int) -> list[Replayed]:
 def reserve_and_settle(
     writer: Writer, pool: PoolJournal, asked: Sequence[Replayed], at_once: int
 ) -> Iterator[BudgetLease | None]:
-    """Reserve and settle calls, `AT_ONCE_MAX` of them in a transaction; yield their leases.
+    """Reserve and settle calls, `AT_ONCE_MAX` of them in a transaction, and yield their leases.
 
     Raises:
-        IdempotencyConflictError: A key is that of another call.
+        IdempotencyConflictError: A key belongs to another call.
         LedgerError: The reason why a call was not done.
     """
     for begin in range(0, len(asked), AT_ONCE_MAX):
@@ -72,7 +72,7 @@ def reserve_and_settle(
                 yield None
                 continue
             if isinstance(settled, NotReservedError):
-                # The lease came only with a later transaction, after others had expired.
+                # The lease was granted only in a later transaction, after other leases had expired.
                 _reserved, settled = writer.run_all(pool, call)
             if isinstance(settled, LedgerError):
                 raise settled
@@ -80,7 +80,7 @@ def reserve_and_settle(
 
 
 def _in_order(calls: Sequence[Replayed], at_once: int) -> Iterator[Operation[Any]]:
-    """Yield the operations of calls: each is settled when `at_once` are reserved."""
+    """Yield the operations of calls. A call is settled when `at_once` calls are reserved."""
     for number, call in enumerate(calls):
         yield call.reserve
         if number >= at_once - 1:

@@ -1,4 +1,4 @@
-"""Sweeping of pools that are seldom written to: their leases that are due expire."""
+"""Sweeping: expires the due leases of pools that are seldom written to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ledger.store.journal import PoolJournal
 
 
 def sweep_pools(writer: Writer, pools: Sequence[PoolJournal]) -> tuple[int, LeftOut]:
-    """Expire what is due in pools; return how many leases, and the errors of damaged pools."""
+    """Expire due leases in pools; return their number, and the errors of damaged pools."""
     due, damaged = _with_due(writer, pools)
     expired = 0
     for pool in due:
@@ -28,7 +28,7 @@ def sweep_pools(writer: Writer, pools: Sequence[PoolJournal]) -> tuple[int, Left
 
 
 def sweep(writer: Writer, pool: PoolJournal) -> int:
-    """Expire what is due in one pool, and return how many leases that were.
+    """Expire the due leases of one pool, and return their number.
 
     Raises:
         JournalDamagedError: The pool, or one above it, cannot be read.
@@ -40,11 +40,11 @@ def sweep(writer: Writer, pool: PoolJournal) -> int:
 def _with_due(
     writer: Writer, pools: Sequence[PoolJournal]
 ) -> tuple[Sequence[PoolJournal], LeftOut]:
-    """Return the pools to be swept: most have nothing that is due, and need no transaction."""
+    """Return the pools to be swept. Most pools have no due lease, and need no transaction."""
     now = writer.now()
     try:
         return writer.database.read(lambda read: standing.with_due(read, pools, now))
     except LedgerUnavailableError as error:
         if not refused_row(error):
             raise
-        return pools, []  # each by itself, which says which one it is
+        return pools, []  # one by one, to find which one it is

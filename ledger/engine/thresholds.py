@@ -1,4 +1,4 @@
-"""A pool's named thresholds: which ones an entry crosses, and which were reported before."""
+"""A pool's named thresholds: which an entry crosses, and which were reported before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ledger.store.rows import Row
 
 
 class PoolThresholds:
-    """The threshold crossings of one pool in its window, as known inside one transaction."""
+    """The threshold crossings of one pool in its window, inside one transaction."""
 
     def __init__(
         self,
@@ -36,23 +36,24 @@ class PoolThresholds:
         self._counts = counts
         self._reported: set[tuple[str, Direction]] | None = None
         self._reached: set[str] | None = None
-        """What was reached before an assumed charge was taken back that the next entry replaces."""
+        """The thresholds that were reached before an assumed charge was taken back, until the next
+        entry replaces it."""
         self._before_late: set[str] = set()
-        """The same set, from when the draft was decided until it is staged."""
+        """The same set, from when the draft is decided until it is staged."""
 
     def crossings(self, head: Head, at: Micros, draft: Draft) -> Sequence[rules.Crossing]:
-        """Return the thresholds that a draft crosses, and that are still to be reported.
+        """Return the thresholds that a draft crosses and that are not reported yet.
 
         After an entry that sets a policy or begins a window, earlier reports no longer count.
 
         Raises:
-            JournalDamagedError: What was reported cannot be read.
+            JournalDamagedError: An earlier report cannot be read.
         """
         policy = draft.policy or head.policy
-        # What is taken back of an assumed charge is replaced by the next entry: nothing is left in
+        # The next entry replaces the assumed charge that is taken back, so nothing is reported in
         # between.
         if late_in(draft.detail) is not None:
-            # Now: once it is staged, credits of an earlier time have it back.
+            # Computed now, since after staging the amount is back in credits of an earlier time.
             self._before_late = self._reached_at(head)
             return ()
         before = self._reached
@@ -103,7 +104,7 @@ class PoolThresholds:
         return self._counts.credits(head, head.recorded_at) if head.policy.prepaid else None
 
     def _reached_at(self, head: Head) -> set[str]:
-        """Return what was reached when the newest entry was recorded; credits may expire since."""
+        """Return what was reached at the newest entry's time; credits may have expired since."""
         return rules.reached(head.policy, head.balance, head.window, self._credits_at(head))
 
 

@@ -1,4 +1,4 @@
-"""Transactions that lock the pools they work on, also pools that they find out they need."""
+"""Transactions that lock the pools they work on, and begin again if they need more pools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Remembers(Protocol):
     """The result of a transaction."""
 
     def remember(self) -> None:
-        """Keep in memory what is known now that it is committed."""
+        """Keep in memory what is known after COMMIT."""
 
 
 _number: Callable[[PoolJournal], PoolId] = attrgetter("info.pool_id")
@@ -40,7 +40,7 @@ class Do(Protocol[T_co]):
     def __call__(
         self, connection: Connection, pools: Sequence[PoolJournal], *, look_up: bool
     ) -> T_co:
-        """Do it with all the pools that are locked.
+        """Do the work with all the pools that are locked.
 
         Args:
             connection: The transaction.
@@ -48,7 +48,8 @@ class Do(Protocol[T_co]):
             look_up: Whether an earlier try may have taken effect.
 
         Raises:
-            MorePoolsError: It needs more pools; it is done again once these are locked, too.
+            MorePoolsError: More pools are needed. The work is done again once these are locked,
+                too.
         """
 
 
@@ -58,15 +59,15 @@ _LONG_WAIT_S = 1.0
 """After how many seconds a wait for other writers is logged."""
 
 _writing: dict[int, tuple[Transactions, ...]] = {}
-"""By thread, the `Transactions` that it uses; whether it is their turn, their lock tells.
+"""The `Transactions` that each thread uses. Their lock tells whether it is the thread's turn.
 
-There are several if a signal handler writes to one store in the middle of a write to another.
+A thread uses several if a signal handler writes to one store during a write to another.
 """
 
 
 @contextmanager
 def named(operation: str) -> Iterator[None]:
-    """Say of what the role may not do that it was this operation."""
+    """Name the operation in the error if the role may not do it."""
     try:
         yield
     except NotPermittedError as error:
@@ -82,7 +83,7 @@ class Transactions:
         self.reset()
 
     def is_written_here(self) -> bool:
-        """Tell whether this thread is writing to the store, even if opened by another address."""
+        """Tell whether this thread is writing to the store, even through another address of it."""
         for one in _writing.get(threading.get_ident(), ()):
             if one._turn._is_owned() and one._directory.store == self._directory.store:  # type: ignore[attr-defined]  # noqa: SLF001
                 return True
@@ -90,10 +91,10 @@ class Transactions:
 
     def reset(self) -> None:
         """Make a new lock, at first and in a forked child."""
-        # In one process, one transaction at a time may use and change what journals remember.
+        # In one process, only one transaction at a time may use and change what journals remember.
         self._turn = threading.RLock()
         self._turn_s = 0.0
-        """When the turn began of the thread that has it, on the clock of `time.monotonic`."""
+        """When the turn of the present thread began, on the clock of `time.monotonic`."""
 
     def run(
         self,
@@ -104,13 +105,13 @@ class Transactions:
         look_up: bool = False,
         began_s: float | None = None,
     ) -> T:
-        """Do something with pools in a transaction that locks them, and return what it came to.
+        """Do work with pools in a transaction that locks them, and return the result.
 
-        One thread of this process at a time is in a transaction of this store. Where others keep
-        the store busy, or where it turns out that more pools are needed, it is begun again.
+        One thread of this process at a time is in a transaction of this store. The transaction
+        begins again if others keep the store busy, or if it turns out to need more pools.
 
         Args:
-            do: What is done; it has no side effects, since it may run several times.
+            do: The work. It must have no side effects, since it may run several times.
             pools: The pools that are needed, as far as is known.
             key: The idempotency key under which an earlier try can be looked up.
             look_up: Whether an earlier call may have done it already.
@@ -129,15 +130,15 @@ class Transactions:
         transaction = Transaction(self._database, key=key, began_s=began_s)
         locked = dict(zip(map(_number, pools), pools, strict=True))
         try:
-            # Before the turn: a finaliser may come as soon as this thread has it.
+            # Set before the turn, since a finaliser may run as soon as this thread has the turn.
             _writing[here] = (*outer, self)
             if not self._turn.acquire(timeout=max(0.0, transaction.until_s - time.monotonic())):
                 raise self._turn_is_taken()
             self._turn_s = time.monotonic()
             while True:
                 try:
-                    # No `with` and no function of our own ends what was begun: an interrupt on
-                    # entering it would leave the store locked. After one inside, it runs again.
+                    # No `with` and no function of ours ends this, since an interrupt on entering
+                    # it would leave the store locked. After one inside, this runs again.
                     try:
                         pool_ids = sorted(locked)
                         connection = transaction.begin(pool_ids)
@@ -159,7 +160,7 @@ class Transactions:
             done.remember()
             return done
         finally:
-            # To release the lock is one step, so that no interrupt can fall in between.
+            # Releasing the lock is one step, so no interrupt can fall in between.
             try:  # noqa: SIM105 - an interrupt may fall into `suppress`
                 self._turn.release()
             except RuntimeError:  # it was not this thread's turn

@@ -1,8 +1,8 @@
-"""Reservations that wait for capacity: the first caller in a pool's queue asks until admitted.
+"""Reservations that wait for capacity: the first caller of a pool's queue asks until admitted.
 
 While it waits, its denials are not kept. Capacity that comes back in this process wakes it at once.
-For capacity that other processes give back, it reads the newest entry now and then, and asks if the
-rules would admit the reservation.
+For capacity that other processes give back, it polls the newest entry, and asks if the rules would
+admit the reservation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class WaitingReservations:
         writer.on_freed.append(self._queues.free)
 
     def close(self) -> None:
-        """Refuse all callers that wait."""
+        """Refuse all waiting callers."""
         self._queues.close()
 
     def reserve(self, pool: PoolJournal, operation: Reserve, wait_s: float) -> BudgetLease:
@@ -39,8 +39,8 @@ class WaitingReservations:
 
         Its deadline is `wait_s` later than that of a call that does not wait.
 
-        A request that is over its own budget does not wait, since waiting cannot help it. One that
-        is too large for the pool waits until it is the first, and no longer.
+        A request that is over its own budget does not wait, since waiting cannot help. A request
+        that is too large for the pool waits only until it is the first in the queue.
 
         Raises:
             LedgerError: The reservation's refusal, or the reason why it was not done.
@@ -70,7 +70,7 @@ class WaitingReservations:
     async def reserve_async(
         self, pool: PoolJournal, operation: Reserve, wait_s: float
     ) -> BudgetLease:
-        """Do a reservation from a task; as `reserve`. One that is cancelled leaves the queue."""
+        """Do a reservation from a task, as `reserve`. A cancelled one leaves the queue."""
         waiter = TaskWaiter([one.info.pool_id for one in pool.lineage], wait_s)
         reads = self._writer.database.reads()
         if not operation.request_budget.allows_estimate(operation.estimate) or (
@@ -95,14 +95,14 @@ class WaitingReservations:
         )
 
     def _is_answered(self, reads: Reads, pool: PoolJournal, operation: Reserve) -> bool:
-        """Tell whether the key was used before: then there is an answer without waiting."""
+        """Tell whether the key was used before, so that the answer needs no waiting."""
         found = reads.read(
             lambda connection: pool.by_keys(connection, *operation.sought()), serializable=False
         )
         return bool(found)
 
     def _is_worth_it(self, pool: PoolJournal, operation: Reserve) -> bool:
-        """Tell whether the rules would admit a reservation by now."""
+        """Tell whether the rules would admit a reservation now."""
         return not any(
             rules.RELEASED[head.rules_version].admit(
                 head.policy,

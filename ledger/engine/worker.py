@@ -1,4 +1,4 @@
-"""Workers: threads of the library that do calls behind a program's own."""
+"""Workers: threads of the library that do calls in the background."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Work = Callable[[], object]
 
 
 class Worker:
-    """Does what it is given, in order, on a thread of its own.
+    """Runs the functions that it is given, in order, on a thread of its own.
 
-    Finalisers and signal handlers call it too, in the middle of any code. So it takes no lock that
-    is implemented in Python, as threads of `concurrent.futures` do: the thread that is
-    interrupted, or in which the garbage collector runs, may hold that very lock.
+    Finalisers and signal handlers call it, too, in the middle of any code. So it takes no lock that
+    is implemented in Python, as `concurrent.futures` does: the interrupted thread may hold that
+    lock.
     """
 
     def __init__(self, owner: object, *, timeout_s: float | None) -> None:
         """Start the thread.
 
         Args:
-            owner: The thread ends with it. A weak reference: a ledger that was never closed must
-                still be garbage-collected.
+            owner: The thread ends with this object. It is held by a weak reference, so that a
+                ledger that was never closed can be garbage-collected.
             timeout_s: How many seconds `stop` waits at most; None for as long as it takes.
         """
         self._timeout_s = timeout_s
@@ -43,13 +43,13 @@ class Worker:
         _workers.add(self)
 
     def call(self, work: Work) -> bool:
-        """Have something done; return False after `stop`. Never waits."""
+        """Queue a function to be run; return False after `stop`. It never waits."""
         if not self._stopped:
             self._calls.put(work)
         return not self._stopped
 
     def stop(self) -> None:
-        """End the thread after what it was given, and wait for that unless it is this thread."""
+        """End the thread after its queued functions; wait for that unless it is this thread."""
         self._stopped = True
         self._calls.put(None)
         if self.thread == threading.get_ident():
@@ -62,12 +62,12 @@ class Worker:
 
 
 def _serve(calls: SimpleQueue[Work | None], _owner: object, ended: threading.Lock) -> None:
-    """Do what is called, until a None. Errors are logged."""
+    """Run the queued functions until a None. Errors are logged."""
     try:
         while (work := calls.get()) is not None:
             try:
                 work()
-            except Exception:  # noqa: BLE001 - the next call must find this thread alive
+            except Exception:  # noqa: BLE001 - the thread must stay alive for the next call
                 _log.exception("a batch ended with an error that is no caller's")
             del work
     finally:
@@ -79,10 +79,10 @@ _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Finish what was called, before the interpreter ends the threads."""
+    """Run the queued functions before the interpreter ends the threads."""
     for worker in list(_workers):
         worker.stop()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.clear)  # their threads are the parent's
+    os.register_at_fork(after_in_child=_workers.clear)  # threads stay in the parent

@@ -1,8 +1,8 @@
 """Charges as transactions in double entry, for beancount and hledger.
 
-Each charge is money that an account of its pool owes to one of its provider. The file ends with
-what each pool comes to, which both programs check, to the micro-USD. A file of some of a pool's
-charges only notes it: others may stand in the same journal.
+Each charge is money that an account of its pool owes to an account of its provider. The file ends
+with the sum of each pool, which both programs check to the micro-USD. If the file has only some of
+a pool's charges, the sum is a comment, since the journal may have others.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from ledger.exports.columns import ExportCell, ExportColumn, RowGroup
 from ledger.exports.text import dollars
 
 HEADER = "; Charges of budget-ledger"
-"""How every such file begins."""
+"""The first line of every such file."""
 
 _UNSAFE = re.compile(r"[^\w ./@+-]")
-"""What may mean something to one of the programs, such as a quote, a bar, a bracket or a colon."""
+"""Matches characters with a meaning in one of the programs, such as a quote, bar, bracket or
+colon."""
 
 _BEFORE_ALL = date(1900, 1, 1)
 _ONE_DAY = timedelta(days=1)
@@ -36,19 +37,19 @@ _NOTES = {
     "request": "x_RequestId",
     "reason": "x_Reason",
 }
-"""What is said of a transaction, by the column of FOCUS that it is in."""
+"""The metadata of a transaction, with the column of FOCUS that has each value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Syntax:
-    """How a program writes what both of them know.
+    """The syntax of one of the two programs.
 
     Attributes:
         begin: The lines at the top.
         opened: Declares an account.
         transaction: The first line of a transaction.
         note: A line about it.
-        closing: Says what an account comes to at the beginning of a day.
+        closing: States the balance of an account at the beginning of a day.
     """
 
     begin: str
@@ -75,7 +76,7 @@ HLEDGER = Syntax(
 _NOTED = "\n; {account} comes to {amount} USD in this file\n"
 BEANCOUNT_PART = replace(
     BEANCOUNT,
-    # An account may be opened once in a journal, which may have other parts.
+    # An account may be opened only once in a journal, which may have other files.
     begin=BEANCOUNT.begin + 'plugin "beancount.plugins.auto_accounts"\n',
     opened="",
     closing=_NOTED,
@@ -125,19 +126,19 @@ def write_accounting(
 
 
 def _booked_on(found: dict[str, ExportCell]) -> date:
-    """Return the day of a charge; one of a month that was over is booked when it was recorded."""
+    """Return the day of a charge. A charge of an earlier month is booked when it was recorded."""
     at = found["ChargePeriodStart"] if found["ChargeClass"] is None else found["x_RecordedAt"]
     assert isinstance(at, int)  # noqa: S101 - a column of times
     return from_micros(at).date()
 
 
 def _account(kind: str, name: str, mark: str | None = None) -> str:
-    """Return an account of its own for a name, in the letters and digits that both programs take.
+    """Return a unique account for a name, in letters and digits that both programs accept.
 
     Args:
         kind: The account above.
         name: The name.
-        mark: What tells it from another one; without it, a hash where the name has other letters.
+        mark: Text that makes the account unique; by default a hash if the name has other letters.
     """
     whole = normalize("NFC", name)
     spaced = "".join(one if one.isalpha() or one.isdecimal() else " " for one in whole)

@@ -17,7 +17,7 @@ from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.rows import Row
 
 ExportCell = str | int | None
-"""What stands in a cell: a decimal in millionths, a time in microseconds since 1970.
+"""The value of a cell: a decimal in millionths, a time in microseconds since 1970.
 
 Every format gives the same values back.
 """
@@ -32,7 +32,7 @@ PLACES = 6
 """How many decimal places a decimal has: a millionth of a US dollar needs six."""
 
 UNIT = 1_000_000
-"""What one is, in the millionths that decimals are given in."""
+"""The number 1 in millionths, as decimals are given."""
 
 DIGITS = 25
 """How many digits a decimal may have: 19 for any signed integer of 64 bits, and six places."""
@@ -49,7 +49,7 @@ _ESTIMATED = 1 + len(Totals._fields)
 
 
 class ColumnType(Enum):
-    """What the values of a column are."""
+    """The type of a column's values."""
 
     TEXT = auto()
     JSON = auto()
@@ -68,13 +68,13 @@ class ExportColumn:
 
     Attributes:
         name: Its name in the header.
-        kind: What its values are.
-        of: The columns of a stored entry, with its attribution and the name of its pool, that it
-            is made of.
-        made: Returns its values of several entries, given theirs; without it, they are those of
-            the only one.
-        personal: Whether its value comes from the attribution, which the owner of the books may
-            have erased since.
+        kind: The type of its values.
+        of: The columns from which it is made: of a stored entry, its attribution and its pool's
+            name.
+        made: Takes the values of these columns for several entries, and returns its own. Without
+            it, they are the values of the only column.
+        personal: Whether its value comes from the attribution, which the owner may have erased
+            since.
     """
 
     name: str
@@ -84,16 +84,16 @@ class ExportColumn:
     personal: bool = False
 
     def values(self, found: Stored) -> Sequence[ExportCell]:
-        """Return its values of several entries.
+        """Return its values for several entries.
 
-        It raises one of `UNREADABLE` where an entry cannot be read.
+        It raises one of `UNREADABLE` if an entry cannot be read.
         """
         given = [found[name] for name in self.of]
         return given[0] if self.made is None else self.made(*given)
 
 
 def each(convert: Callable[..., ExportCell]) -> Callable[..., Sequence[ExportCell]]:
-    """Return what makes a column by a function of each entry's values."""
+    """Return a function that makes a column by applying `of_one` to each entry's values."""
 
     def made(*given: Sequence[Any]) -> Sequence[ExportCell]:
         if len(given) == 1:
@@ -104,9 +104,9 @@ def each(convert: Callable[..., ExportCell]) -> Callable[..., Sequence[ExportCel
 
 
 def with_held(found: Stored) -> Stored:
-    """Return entries with one more column: what the lease of each still holds.
+    """Return entries with one more column: the amounts that the lease of each still holds.
 
-    It raises one of `UNREADABLE` where an entry does not say it.
+    It raises one of `UNREADABLE` if an entry does not say it.
     """
     given = zip(*[found[name] for name in _HELD_OF], strict=True)
     said = [
@@ -139,7 +139,7 @@ def _moment(name: str) -> ExportColumn:
 
 
 MadeOf = tuple[Sequence[str], Callable[..., Sequence[ExportCell]] | None]
-"""The columns of stored entries that a column is made of, and what makes it of their values."""
+"""The stored columns from which a column is made, and the function that makes it."""
 
 
 def _amounts(
@@ -148,9 +148,9 @@ def _amounts(
     """Return the columns of a group of amounts; its cost also in US dollars.
 
     Args:
-        prefix: What their names begin with.
+        prefix: The prefix of their names.
         names: Their names.
-        reader: Returns how one of them is made; without it, it is what its column stores.
+        reader: Returns how one of them is made; by default it is the stored column.
     """
 
     def column(name: str, kind: ColumnType, amount: str) -> ExportColumn:
@@ -180,7 +180,7 @@ def _held(name: str) -> MadeOf:
 
 
 def _used(name: str) -> MadeOf:
-    """Return how to make what the lease has used: stored, or what this entry alone records."""
+    """Return how to make what the lease has used: as stored, or else the entry's own usage."""
 
     def made(*given: Sequence[int | None]) -> Sequence[int | None]:
         leases, totals, _, usages = given
@@ -252,4 +252,4 @@ EXPORT_COLUMNS: Sequence[ExportColumn] = (
     _integer("hash_version"),
     _digest("hash"),
 )
-"""One row for each entry, mirrors among them: the journal as people and programs read it."""
+"""One row for each entry, mirrors included: the journal in readable form."""

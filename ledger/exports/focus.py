@@ -31,12 +31,12 @@ _ENTRY = {column.name: column for column in EXPORT_COLUMNS}
 
 
 def focus_columns(version: FocusVersion) -> Sequence[ExportColumn]:
-    """Return the columns of a version: the specification's, then ours, each sorted by name."""
+    """Return a version's columns: the specification's, then ours, each sorted by name."""
     return _COLUMNS[version]
 
 
 _AT = ("recorded_at", "occurred_at")
-"""The stored columns that tell when a charge was made, as the functions below take them."""
+"""The stored columns that tell when a charge was made, in the order of the functions below."""
 
 
 def _charged_at(recorded_at: int, occurred_at: int | None) -> int:
@@ -54,12 +54,12 @@ def _months(year: int, month: int) -> tuple[int, int]:
     return to_micros("month", begin), to_micros("month", end)
 
 
-@lru_cache(1 << 12)  # a time is in three columns
+@lru_cache(1 << 12)  # the same time is in three columns
 def _billing_period(recorded_at: int, occurred_at: int | None) -> tuple[int, int]:
     """Return the billing period of a charge: that in which it was recorded.
 
-    A month that is over may have been sent, so what is recorded of it later corrects it, in the
-    month in which that is booked. A call that is dated ahead of the clock is billed at its date.
+    A past month may have been sent already, so a later record about it is a correction, in the
+    month in which it is recorded. A call that is dated ahead of the clock is billed at its date.
     """
     at = from_micros(max(_charged_at(recorded_at, occurred_at), recorded_at))
     return _months(at.year, at.month)
@@ -83,7 +83,7 @@ def _provider(name: str | None) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Return a text as the specification's validator wants its columns: in ASCII."""
+    """Return a text in ASCII, as the specification's validator requires."""
     return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
 
 
@@ -92,7 +92,7 @@ def _uuid(identity: bytes) -> str:
 
 
 def _tokens(total: int) -> int:
-    # The specification's quantities are decimals, even where they are whole numbers.
+    # The specification's quantities are decimals, even if they are whole numbers.
     return total * UNIT
 
 
@@ -165,7 +165,7 @@ _OURS = {
     "x_TenantName": "tenant",
     "x_TotalTokens": "usage_total_tokens",
 }
-"""Our own columns that are columns of an export of entries under another name."""
+"""Our own columns: those of an export of entries, under other names."""
 
 
 def _renamed(name: str, entry: str) -> ExportColumn:

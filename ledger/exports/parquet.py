@@ -11,7 +11,7 @@ from ledger.core.errors import MissingExtraError
 from ledger.exports.columns import DIGITS, PLACES, ColumnType, ExportCell, ExportColumn, RowGroup
 
 GROUP_ROWS = 10_000
-"""How many rows are in a row group of the file; so many are in memory at once."""
+"""How many rows a row group of the file has; this many are in memory at once."""
 
 
 def write_parquet(
@@ -34,8 +34,8 @@ def write_parquet(
         ColumnType.MOMENT: pa.timestamp("us", tz="UTC"),
     }
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
-    # Dictionaries of digests and running totals, which are all different, cost a third of the time
-    # and make the file larger; zstd does as well for texts that come again.
+    # Dictionaries of digests and running totals, which all differ, would take a third of the time
+    # and make the file larger. For repeated texts zstd does as well.
     how = {"compression": "zstd", "use_dictionary": False}
     with parquet.ParquetWriter(out, schema, **how) as writer:
         for group in _groups(pages):
@@ -49,8 +49,8 @@ def write_parquet(
 def _array(pa: ModuleType, kind: Any, values: Sequence[ExportCell]) -> Any:  # noqa: ANN401 - pyarrow has no types
     if not pa.types.is_decimal(kind):
         return pa.array(values, type=kind)
-    # The same integers, with their last digits behind the point. Most have 64 bits, from which a
-    # cast takes an eighth of the time that it takes to make decimals of Python's integers.
+    # The same integers, with their last digits after the point. Most fit in 64 bits; casting these
+    # takes an eighth of the time of making decimals from Python's integers.
     whole = pa.decimal128(DIGITS, 0)
     try:
         millionths = pa.array(values, type=pa.int64()).cast(whole)
@@ -60,7 +60,7 @@ def _array(pa: ModuleType, kind: Any, values: Sequence[ExportCell]) -> Any:  # n
 
 
 def _groups(pages: Iterable[RowGroup]) -> Iterator[RowGroup]:
-    """Yield pages put together, up to `GROUP_ROWS` rows at a time."""
+    """Yield pages joined to groups of up to `GROUP_ROWS` rows."""
     waiting: list[list[ExportCell]] = []
     for page in pages:
         if waiting and len(waiting[0]) + len(page[0]) > GROUP_ROWS:

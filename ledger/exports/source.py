@@ -35,15 +35,15 @@ _KNOWN_MAX = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extract:
-    """Entries of one or more pools, fixed when this is made: entries appended later are not in it.
+    """Entries of one or more pools, fixed when this is made. Entries appended later are not in it.
 
     Attributes:
-        book: The books.
+        book: The store.
         columns: What is exported of each entry.
         names: The pools, by number, in the order in which they are exported.
         ends: The last entry of each pool that may be in the export.
-        as_of: When the newest of these was recorded, None where there is none.
-        conditions: The conditions that an exported entry fulfils.
+        as_of: When the newest of these entries was recorded, None if there is none.
+        conditions: The conditions that an exported entry must fulfil.
     """
 
     book: Ledger
@@ -69,11 +69,11 @@ class Extract:
                 yield page
 
     def _page(self, stored: Stored, contents: Iterable[_Content]) -> RowGroup | None:
-        """Return entries as rows of the export; None if each must be looked at by itself.
+        """Return entries as rows of the export; None if each must be converted by itself.
 
         Args:
             stored: The entries.
-            contents: Their attributions that were not among those of earlier entries.
+            contents: Their attributions that earlier entries did not have.
         """
         try:
             if not are_plain_entries(stored):
@@ -111,8 +111,8 @@ class Extract:
     def _stored(self, name: str) -> Iterator[tuple[Stored, Iterable[_Content]]]:
         """Yield entries, some at a time, and their attributions that were not yielded before.
 
-        An attribution is that of many entries, and a pool's identity that of all: to join them to
-        every entry would take a third of the query's time.
+        Many entries share an attribution, and all share the pool's identity. Joining these to every
+        entry would take a third of the query's time.
         """
         pool_id = self._number(name)
         same = self.book.read(partial(_identities, pool_id=pool_id))
@@ -187,7 +187,7 @@ def _contents_of(
 ) -> dict[object, _Content]:
     """Return the attributions of a pool that have these numbers."""
     a = attributions.c
-    # In a damaged row it may be something else, for which SQLAlchemy would bind all as its type.
+    # A damaged row may hold another type, with which SQLAlchemy would bind all values.
     wanted = [number for number in numbers if isinstance(number, int)]
     query = select(a.attribution_id, *CONTENT).where(
         a.pool_id == pool_id, a.attribution_id.in_(wanted)
@@ -206,7 +206,7 @@ def source(
     """Fix on one snapshot which entries an export has.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries.
         columns: What is exported of each.
         charges: Whether only charges are exported, each from the pool where it was made; otherwise

@@ -33,11 +33,12 @@ class Format(StrEnum):
     PARQUET = "parquet"
     XLSX = "xlsx"
     FOCUS = "focus"
-    """Charges under the FinOps Open Cost and Usage Specification; the file's ending says how."""
+    """Charges by the FinOps Open Cost and Usage Specification; the file's ending gives the
+    format."""
     BEANCOUNT = "beancount"
     """Charges as transactions in double entry."""
     HLEDGER = "hledger"
-    """The same, in hledger's words."""
+    """The same, in the syntax of hledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class ExportTable:
         columns: Its columns.
         pool: The column that names a row's pool.
         seq: The column that holds the number of a row's entry.
-        charges: Whether its rows are charges; else they are all entries.
+        charges: Whether its rows are only charges, or all entries.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Container(NamedTuple):
     """A kind of file.
 
     Attributes:
-        write: Writes rows, and the time of the newest one if the kind of file has a place for it.
+        write: Writes rows, and the time of the newest one if the format has a field for it.
         read: Returns the header, and an iterator over the rows.
         piped: Whether it can be written to a pipe.
     """
@@ -103,10 +104,10 @@ CONTAINERS = {
 
 
 class Accounting(NamedTuple):
-    """What writes transactions of charges, which are not read back.
+    """The functions that write charges as transactions, which are not read back.
 
     Attributes:
-        whole: Writes all charges of some pools, with what each pool comes to.
+        whole: Writes all charges of some pools, with the sum of each pool.
         part: Writes some of them.
     """
 
@@ -127,18 +128,18 @@ _ENDINGS = {f".{found}": found for found in (*CONTAINERS, *ACCOUNTING)}
 
 
 def format_of(path: Path | None, wanted: Format | None) -> Format | None:
-    """Return the format that is wanted, or else the one that a file's ending names."""
+    """Return the wanted format, or else the one that a file's ending names."""
     if wanted is not None or path is None:
         return wanted
     return _ENDINGS.get(path.suffix.lower())
 
 
 def container_of(path: Path | None, wanted: Format | None) -> Container:
-    """Return the kind of file that a format, or else a file's ending, asks for.
+    """Return the kind of file for a format, or else for a file's ending.
 
     Args:
         path: The file, None for a stream.
-        wanted: The format, None to go by the ending.
+        wanted: The format; None to decide by the ending.
 
     Raises:
         InvalidInputError: Neither of them names a kind of file.

@@ -24,7 +24,7 @@ def write_csv(
 ) -> None:
     """Write rows as CSV by RFC 4180: UTF-8, CRLF, a header; None is an empty cell.
 
-    `csv_row` says how text differs from figures, and how formulas are kept from being computed.
+    `csv_row` says how text is told from numbers, and how formulas are disarmed.
     """
     out.write(csv_row((Figure(column.name) for column in columns), end="\r\n").encode())
     before = ["", *[","] * (len(columns) - 1)]
@@ -43,8 +43,8 @@ def write_jsonl(
 ) -> None:
     """Write each row as one JSON object on a line of its own.
 
-    Integers are numbers, US dollars and times are text, so that no reader rounds them; tags and
-    detail are the JSON that they hold.
+    Integers are numbers. US dollars and times are text, so that no reader rounds them. Tags and
+    detail are JSON.
     """
     before = [f",{json_line(column.name)}:" for column in columns]
     before[0] = f"{{{before[0][1:]}"
@@ -73,7 +73,7 @@ def moment(micros: int) -> str:
 
 
 def written(kind: ColumnType, value: ExportCell) -> str | None:
-    """Return a value as text, exactly; one that is not of its kind, as it is."""
+    """Return a value as exact text; a value of another kind unchanged."""
     if kind is ColumnType.DECIMAL and isinstance(value, int):
         return dollars(value)
     if kind is ColumnType.MOMENT and isinstance(value, int):
@@ -82,7 +82,7 @@ def written(kind: ColumnType, value: ExportCell) -> str | None:
 
 
 def parsed(kind: ColumnType, cell: object) -> ExportCell:
-    """Return the value of a cell; a cell that is not of this kind is returned as text.
+    """Return the value of a cell, or its text if it is not of this kind.
 
     A comparison can then show the cell as it is in the file.
     """
@@ -109,7 +109,7 @@ def _millionths(text: str) -> int:
         ValueError: It has more digits than one in an export.
     """
     number = Decimal(text)
-    # One such as 1e999 is not even computed.
+    # A number such as 1e999 is refused before it is computed.
     found = Fraction(number) * UNIT if abs(number.adjusted()) <= DIGITS else None
     if found is None or found.denominator != 1:
         raise ValueError(text)
@@ -117,7 +117,7 @@ def _millionths(text: str) -> int:
 
 
 class _Shown(dict[ExportCell, str]):
-    """The texts of values of one kind: most are in other rows or columns nearby, too."""
+    """The texts of values of one kind, cached, since most are repeated nearby."""
 
     def __init__(self, nothing: str, shown: Callable[[Any], str]) -> None:
         self._nothing, self._shown = nothing, shown
@@ -136,10 +136,10 @@ class _Form(NamedTuple):
     """How a format writes rows.
 
     Attributes:
-        before: What stands before the cell of each column.
-        end: What stands at the end of a row.
-        nothing: A cell without a value.
-        shown: Returns the text of a value, by its kind; integers are written as they are.
+        before: The text before the cell of each column.
+        end: The text at the end of a row.
+        nothing: The text of a cell without a value.
+        shown: The function that returns the text of a value, by its kind; integers need none.
     """
 
     before: Sequence[str]
@@ -175,7 +175,7 @@ def _write_rows(
             shown = form.shown.get(column.kind, str)
             first = values[0]
             row += before.replace("%", "%%")
-            # A third of the columns say the same in all rows of a page.
+            # A third of the columns have the same value in all rows of a page.
             if first == values[-1] and values.count(first) == len(values):
                 row += (form.nothing if first is None else shown(first)).replace("%", "%%")
             else:
@@ -194,7 +194,7 @@ def _write_rows(
 def _cells(
     values: Sequence[ExportCell], nothing: str, shown: Callable[[Any], str]
 ) -> Sequence[ExportCell]:
-    """Return the cells of a column; integers stay what they are, which `%s` writes as well."""
+    """Return the cells of a column. Integers are not converted, since `%s` writes them."""
     if None not in values:
         return values if shown is str else each_once(shown, values)
     if shown is str:

@@ -24,7 +24,7 @@ _FILTER = "; if the file was exported with a filter, verify it with the same fil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first row of a file that is not what the journal says.
+    """The first row of a file that differs from the journal.
 
     Attributes:
         row: Its number in the file, counted from 1 without the header. For a row that is missing at
@@ -63,13 +63,13 @@ class Checked:
 
     Attributes:
         table: What the file holds: `entries`, `FOCUS 1.2` or `FOCUS 1.4`.
-        rows: How many rows, from the first on, are what the journal says.
+        rows: How many rows, from the first on, agree with the journal.
         total_tokens: The tokens that these rows used, each counted in the pool where it was made.
         cost_micros_usd: What they cost, in millionths of a US dollar.
         pools: What the file holds of each pool.
         redacted: How many of these rows had an attribution that was erased from the journal since
             and could not be compared.
-        difference: The first row that differs, None where all is well.
+        difference: The first row that differs, None if there is none.
     """
 
     table: str
@@ -82,7 +82,7 @@ class Checked:
 
     @property
     def ok(self) -> bool:
-        """Tell whether every row is what the journal says."""
+        """Tell whether every row agrees with the journal."""
         return self.difference is None
 
 
@@ -96,16 +96,16 @@ def verify(
 ) -> Checked:
     """Verify an export against the journal, in memory that does not grow with it.
 
-    Of each pool, every entry up to the last one in the file must be there, in order, and each cell
-    must be what would be exported today. Later entries of the journal are counted. They are a
-    difference only if `up_to` or the filter names an end that includes them. `Ledger.verify`
-    checks the journal itself.
+    For each pool, every entry up to the last one in the file must be there, in order, and each cell
+    must equal what would be exported now. Later entries of the journal are counted. They are a
+    difference only if `up_to` or the filter names an end that includes them. `Ledger.verify` checks
+    the journal itself.
 
     Args:
-        book: The books.
+        book: The store.
         path: The file.
         where: The filter that the export was made with.
-        format: How the file is written; without it, as its ending says.
+        format: The format of the file; by default by its ending.
         up_to: The `up_to` that the export was made with.
 
     Raises:
@@ -137,18 +137,18 @@ def verify(
 def _opened(container: Container, file: BinaryIO) -> tuple[ExportTable, Iterator[Sequence[Any]]]:
     header, cells = container.read(file)
     for table in TABLES:
-        # An empty JSON Lines file names no columns. It has no rows, so any table will do.
+        # An empty JSON Lines file names no columns. It has no rows, so it is read as any table.
         if not header or header == [column.name for column in table.columns]:
             return table, cells
     raise ValueError(f"its columns are those of no export: {', '.join(header)[:80]}")
 
 
 class _DiffersError(Exception):
-    """A row is not what the journal says."""
+    """A row differs from the journal."""
 
 
 class _Check:
-    """Compares a file with the journal row by row."""
+    """Compares a file with the journal, row by row."""
 
     def __init__(self, table: ExportTable, found: Extract, ends: Mapping[str, int]) -> None:
         self._table = table
@@ -202,7 +202,7 @@ class _Check:
             raise _DiffersError(f"the journal has no such row here{_FILTER}")
 
     def _missing(self, name: str, seq: int) -> None:
-        """Raise if the file should have entry `seq`; else it was appended after the export."""
+        """Raise if the file should have entry `seq`, and it was not appended after the export."""
         if seq <= self._ends.get(name, 0):
             self._at = (name, seq)
             raise _DiffersError(f"it is missing in the file{_FILTER}")
@@ -231,7 +231,7 @@ class _Check:
 
 
 class _Ahead:
-    """Reads a file's rows one ahead: `row` is the next one to compare."""
+    """Reads a file's rows, one ahead: `row` is the next one to compare."""
 
     def __init__(self, table: ExportTable, cells: Iterator[Sequence[Any]]) -> None:
         self._kinds = [column.kind for column in table.columns]

@@ -34,9 +34,9 @@ _HEAD_BYTES = 1 << 20
 """How many bytes of a file are read to find an export's first line: a mebibyte."""
 
 _FLAGS = {"flags", "x_EntryFlags"}
-"""The column of flags, which every table has, as one of these."""
+"""The possible names of the column of flags, one of which every table has."""
 _WHICH_POOLS = ("pools", "descendants", "parent", "matching", "state", "as_of", "basis")
-"""The fields of a filter that take no charge of a pool away, but those after an entry."""
+"""The fields of a filter that leave out no charge of a pool, except charges after an entry."""
 _UNPRICED = str(EntryFlag.UNPRICED.name).lower()
 
 
@@ -48,7 +48,7 @@ class Exported:
         rows: How many rows it has.
         up_to: The last entry of each pool that is in the export. With these as `up_to` of `write`,
             the same export can be made again later, to the byte.
-        unpriced: How many rows are flagged so: they leave out a figure that their pool limits.
+        unpriced: How many rows are flagged as leaving out a figure that their pool limits.
     """
 
     rows: int
@@ -68,14 +68,14 @@ def write(
 ) -> Exported:
     """Export entries, or charges in FOCUS columns, in memory that does not grow with them.
 
-    Entries appended meanwhile are not in the export. A file appears only when it is whole. It
+    Entries appended meanwhile are not in the export. The file appears only once it is complete. It
     replaces an older export or an empty file, and any other file only with `force`.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
         to: A file's name, or an open binary stream for CSV and JSONL.
-        format: What is exported; without it, what the file's ending names.
+        format: What is exported; by default what the file's ending names.
         focus_version: The version of FOCUS.
         up_to: The last entry of some pools, by their names; other pools are exported up to their
             newest entry.
@@ -83,8 +83,8 @@ def write(
 
     Raises:
         UnknownPoolError: There is no such pool.
-        InvalidInputError: A format that cannot be told or piped; an entry that a pool does not
-            have yet; a text that the format cannot hold; an argument of another type.
+        InvalidInputError: A format that is not known or cannot be piped; an entry that a pool does
+            not have yet; a text that the format cannot hold; an argument of another type.
         MissingExtraError: The format's library is not installed.
         ExportError: The file or stream cannot be written, or must not be replaced.
         JournalDamagedError: An entry cannot be read.
@@ -114,7 +114,7 @@ def write(
 
 
 def _is_whole(where: Where) -> bool:
-    """Tell whether all charges of each pool are asked for, be it up to an entry."""
+    """Tell whether all charges of each pool are asked for, possibly up to an entry."""
     if isinstance(where, str):
         return True
     same = {name: getattr(EVERYTHING, name) for name in _WHICH_POOLS}
@@ -142,7 +142,7 @@ def _is_unpriced(flags: ExportCell) -> bool:
 
 
 def _is_export(file: BinaryIO) -> bool:
-    """Tell whether a file has the columns of an export, whichever of the formats it is in."""
+    """Tell whether a file has the columns of an export, in any of the formats."""
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if head.startswith(ACCOUNTED.encode()):

@@ -39,7 +39,7 @@ def write_xlsx(
     xlsxwriter = _xlsxwriter()
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     try:
-        # The library leaves its temporary files behind where the disk is full.
+        # The library leaves its temporary files behind if the disk is full.
         with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
             book = xlsxwriter.Workbook(_Quiet(out), {**options, "tmpdir": folder})
             try:
@@ -57,7 +57,7 @@ def _fill(
     as_of: datetime | None,
 ) -> None:
     book.use_zip64()
-    # A fixed time, because the present one would make a different file of the same rows.
+    # A fixed time, since the present time would make a different file from the same rows.
     book.set_properties({"created": (as_of or datetime(1980, 1, 1)).replace(tzinfo=None)})  # noqa: DTZ001
     formats = _Formats(
         head=book.add_format({"bold": True}),

@@ -1,6 +1,6 @@
-"""Files that people have, as rows of text cells: the one way in for bills, logs and traces.
+"""Reading of bills, logs and traces in many formats, as rows of text cells.
 
-`Source` unpacks a file by its first bytes, `tables` finds its columns, and a table's rows are
-streamed. `read_bill` reads them through a mapping, and checks them all. Memory hardly grows with
+`source` unpacks a file by its first bytes, `tables` finds its columns, and a table's rows are
+streamed. `read_bill` reads them through a mapping, and checks every line. Memory hardly grows with
 the file.
 """

@@ -31,16 +31,17 @@ class Bill:
         mapping: The mapping, without the optional fields that the file lacks.
         axes: The amounts that the file has, by the journal's names.
         lines: The lines with an amount.
-        looks: What kind of file it is, for people.
-        empty: How many more lines have no amount at all: the empty days of an export.
-        not_selected: How many more lines the mapping's `only` leaves out.
+        looks: What kind of file it is, in words.
+        empty: How many more lines have no amount at all, such as the empty days of an export.
+        not_selected: How many more lines are left out by the mapping's `only`.
         replaced: How many more lines were replaced by a later line of their request.
-        identical: The numbers of the lines that repeat an earlier line in every cell.
+        identical: The numbers of the lines whose cells all equal those of an earlier line.
         undated: How many lines have no time.
         least: The smallest amount of a line on each axis, 0 without lines.
         most: The largest one.
-        first: The earliest time that a line says, also one without amounts; None if none says one.
-        last: The latest time at which a line ends, or begins if it says no end.
+        first: The earliest time of any line, also of one without amounts; None if no line has a
+            time.
+        last: The latest end of a line, or its beginning if it has no end.
         unread_columns: The columns that the mapping does not name.
         unread_lists: How many values each list within the rows has that the mapping does not name;
             how many lines each kind of token has that it does not name; and how many rows other
@@ -80,7 +81,8 @@ def read_bill(
             of them in gzip or zip.
         mappings: The meaning of its columns. The first mapping that fits the columns is used.
         attributed: Whether the run, provider, tenant and agent of each line are read, too.
-        progress: Called now and then with how many bytes of the file are read, and how many it has.
+        progress: Called now and then with how many bytes of the file are read, and its size in
+            bytes.
 
     Raises:
         InvalidInputError: An argument of another type, or no mapping.
@@ -100,7 +102,7 @@ def read_bill(
             if progress is not None:
                 progress(*source.position)
         return Bill(
-            # The journal holds UTF-8 text; a file's name may have bytes that are none.
+            # The journal holds UTF-8 text, but a file's name may have bytes that are not UTF-8.
             file=path.name.encode(errors="replace").decode(),
             sha256=source.sha256,
             mapping=mapping,
@@ -129,7 +131,7 @@ def read_bill(
 def fitted_table(
     path: Path, mappings: Sequence[BillMapping]
 ) -> Iterator[tuple[SourceFile, BillMapping, FileTable]]:
-    """Open a file, and give the first mapping that fits one of its tables, and that table.
+    """Open a file, and return the first mapping that fits one of its tables, and that table.
 
     Raises:
         InvalidInputError: An argument of another type, or no mapping.
@@ -160,7 +162,7 @@ def _fitting(source: SourceFile, mappings: Sequence[BillMapping]) -> tuple[BillM
     refusal = "it holds no table"
     for mapping in mappings:
         how = (tuple(mapping.rows), mapping.delimiter, mapping.skip_lines)
-        if how not in known:  # a file of JSON is read once for its columns, not for each mapping
+        if how not in known:  # a JSON file is read once for its columns, not once for each mapping
             known[how] = [
                 *tables(
                     source,
@@ -172,7 +174,7 @@ def _fitting(source: SourceFile, mappings: Sequence[BillMapping]) -> tuple[BillM
             ]
         likely = None
         for table in known[how]:
-            if not table.has_rows:  # a bill of nothing
+            if not table.has_rows:  # an empty bill
                 return mapping, table
             if len(table.columns) > COLUMNS_MAX:
                 table.require_sound()

@@ -26,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 T = TypeVar("T")
 Moments = Sequence[int | None]
-"""Times in microseconds since 1970; a bill may have some that no journal has."""
+"""Times in microseconds since 1970. A bill may have times that no journal can hold."""
 
 
 class ReadRows(NamedTuple):
@@ -34,7 +34,7 @@ class ReadRows(NamedTuple):
 
     Attributes:
         columns: The lines, column by column.
-        other_kinds: How many of them each kind of token has that the mapping does not name.
+        other_kinds: How many lines each kind of token has that the mapping does not name.
     """
 
     columns: LineColumns
@@ -54,7 +54,8 @@ class CellReader:
         self._currencies = _currencies(mapping, columns)
         offset = self._zone.utcoffset(None)
         self._begin = None if offset is None else _EPOCH.replace(tzinfo=None) + offset
-        """When 1970 began in the zone, if its clock is never changed: half the work for a time."""
+        """When 1970 began in the zone, if its clock is never changed. It halves the work for a
+        time."""
         self._start = None
         if mapping.start is not None:
             self._start = moment("start", mapping.start, (ISO,), self._zone)
@@ -78,19 +79,19 @@ class CellReader:
         return _are_of(rows, self._mapping.only)
 
     def begin_session(self, rows: FileRows) -> Sequence[bool]:
-        """Tell which rows begin a session: lines before one are no longer repeated."""
+        """Tell which rows begin a session. Lines are compared only within one session."""
         return _are_of(rows, self._mapping.begins)
 
     def have_amounts(self, rows: FileRows) -> Sequence[bool]:
-        """Tell which rows have any amount: an export's empty day has none."""
+        """Tell which rows have any amount. An export's empty day has none."""
         return self._say_any(rows, self._counted)
 
     def identities(self, rows: FileRows, sessions: Sequence[bytes]) -> list[bytes]:
-        """Return a hash of the cells that say which line of its session each row is, and of which.
+        """Return for each row a hash of its identifying cells and of its session.
 
         Args:
             rows: The rows.
-            sessions: The hash of the row that began the session of each.
+            sessions: For each row the hash of the row that began its session.
         """
         said = [rows.cells[column] for column in self._mapping.identity]
         of_session = [session.hex() for session in sessions]
@@ -100,12 +101,12 @@ class CellReader:
         """Return when each row begins, and when it ends.
 
         Raises:
-            InvalidInputError: A cell is no time, or an end is not after the beginning.
+            InvalidInputError: A cell is no time, or an end is not after its beginning.
         """
         begins = self._each(rows, self._mapping.at, self._moment)
         if self._mapping.end is None:
             return begins, [None] * len(begins)
-        # What stands there on a line without a beginning, such as one of totals, is no end.
+        # On a line without a beginning, such as one of totals, the cell is no end.
         dated = rows.kept([at is not None for at in begins])
         found = iter(self._each(dated, self._mapping.end, self._moment))
         ends = [None if at is None else next(found) for at in begins]
@@ -157,7 +158,7 @@ class CellReader:
     def _each(
         self, rows: FileRows, column: str | None, meaning: Callable[[str, str], T]
     ) -> list[T | None]:
-        """Return what the texts of a column mean; None where there is none."""
+        """Return the meaning of each text of a column; None for an empty text."""
         if column is None:
             return [None] * len(rows.lines)
         nothing = self._nothing
@@ -207,7 +208,7 @@ class CellReader:
         return found, other_kinds
 
     def _units(self, rows: FileRows) -> Sequence[int] | None:
-        """Return how many tokens one is in each row; None if it is the same in every row."""
+        """Return how many tokens a unit has in each row; None if it is the same in every row."""
         if self._unit_column is None:
             return None
         said = self._each(rows, self._unit_column, unit_of)
@@ -254,7 +255,7 @@ class CellReader:
     def _add_kinds(
         self, rows: FileRows, units: Sequence[int] | None, found: Mapping[str, list[Amount]]
     ) -> Counter[str]:
-        """Add the tokens of rows that say their kind; return how many say each other kind."""
+        """Add the tokens of rows by kind; return the number of rows of each unnamed kind."""
         others: Counter[str] = Counter()
         mapping = self._mapping
         if mapping.kind is None or mapping.quantity is None:
@@ -279,7 +280,7 @@ def _added(known: Sequence[Amount], more: Sequence[Amount]) -> list[Amount]:
 
 
 def _are_of(rows: FileRows, wanted: Mapping[str, Sequence[str]]) -> Sequence[bool]:
-    """Tell which rows have one of the values in every column that is named."""
+    """Tell which rows have, in every named column, one of its values."""
     found = [
         each_once(partial(_fits_any, patterns), rows.cells[column])
         for column, patterns in wanted.items()
@@ -292,7 +293,7 @@ def _fits_any(patterns: Sequence[str], text: str) -> bool:
 
 
 def _fitting(names: Mapping[str, str], text: str) -> str | None:
-    """Return what a text is called: as it is given, or by the first pattern that fits."""
+    """Return the name for a text: by its own item, or by the first pattern that fits."""
     exact = names.get(text)
     if exact is not None:
         return exact
@@ -300,7 +301,7 @@ def _fitting(names: Mapping[str, str], text: str) -> str | None:
 
 
 def _currencies(mapping: BillMapping, columns: Sequence[str]) -> list[str]:
-    """Return the columns that must say USD: the mapping's, or all that look like a currency."""
+    """Return the columns that must say USD: the mapping's, or all that look like currencies."""
     if COST_FIELD not in mapping.axes:
         return []
     if mapping.currency is not None:

@@ -52,7 +52,7 @@ class WorkbookTable:
         """Refuse a header that has a name twice, or too many.
 
         Raises:
-            LedgerError: It does.
+            LedgerError: It has.
         """
         _require_sound(self._source, self._skip + 1, self.columns)
 
@@ -111,7 +111,7 @@ def _workbook(source: SourceFile) -> Iterator[Any]:
 
 
 def _values(sheet: Any) -> Iterator[Sequence[Any]]:  # noqa: ANN401 - openpyxl has no types
-    sheet.reset_dimensions()  # some programs write a wrong size
+    sheet.reset_dimensions()  # some programs write a wrong size of the sheet
     rows: Iterator[Sequence[Any]] = sheet.iter_rows(values_only=True)
     return rows
 
@@ -129,7 +129,7 @@ class ParquetTable:
     has_rows = True
 
     def __init__(self, source: SourceFile, asked: Collection[str]) -> None:
-        """Read the schema; of maps and lists, whose keys it does not name, the rows.
+        """Read the schema; for maps and lists, whose keys are not in the schema, the rows.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
@@ -151,10 +151,10 @@ class ParquetTable:
         self.columns = [*names]
 
     def require_sound(self) -> None:
-        """Refuse a name that is there twice, or too many.
+        """Refuse a schema that has a name twice, or too many names.
 
         Raises:
-            LedgerError: It is so.
+            LedgerError: It has.
         """
         _require_sound(self._source, None, self.columns)
 
@@ -211,7 +211,7 @@ class _Kept:
 
 @contextmanager
 def _reading(source: SourceFile, what: str) -> Iterator[None]:
-    """Turn whatever a library raises about a damaged file into an error of ours."""
+    """Turn any error that a library raises about a damaged file into one of ours."""
     try:
         yield
     except (LedgerError, GeneratorExit):

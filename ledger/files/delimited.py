@@ -1,4 +1,4 @@
-"""Tables of delimited text: CSV with any of the usual signs, below any lines of a preamble."""
+"""Tables of delimited text: CSV with any usual delimiter, below any lines of a preamble."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Delimited:
     Attributes:
         columns: The names of the columns.
         looks: What the file looks like, for people.
-        unread: Nothing: text has no lists.
+        unread: Always empty, since text has no lists.
     """
 
     has_rows = True
@@ -90,7 +90,7 @@ class Delimited:
                 yield FileRows(numbers, cells, hashes)
 
     def _fill(self, numbers: Sequence[int], found: Sequence[list[str]]) -> None:
-        """Give rows that are too short the cells that they lack."""
+        """Add the missing cells to rows that are too short."""
         size = len(self.columns)
         if set(map(len, found)) == {size}:
             return
@@ -104,12 +104,12 @@ class Delimited:
 def delimited(
     source: SourceFile, *, delimiter: str | None, skip: int | None
 ) -> Iterator[Delimited]:
-    """Yield the tables that a text may be, from the one that it looks like on.
+    """Yield the tables that a text may hold, the likeliest first.
 
     Args:
         source: The file.
-        delimiter: The sign between cells; None if it is to be found out.
-        skip: How many lines stand above the header; None if that is to be found out.
+        delimiter: The sign between cells; None to detect it.
+        skip: How many lines are above the header; None to detect it.
 
     Raises:
         LedgerError: The file is empty, or cannot be read as lines.
@@ -123,7 +123,7 @@ def delimited(
     found: dict[tuple[str, int], list[str]] = {}
     for start in starts:
         for sign in signs:
-            # A header may go over several lines, within quotes.
+            # A header may have several lines, within quotes.
             reader = csv.reader(sample[start:], delimiter=sign)
             try:
                 header = next(reader, [])
@@ -140,7 +140,7 @@ def delimited(
 
 
 def _likely(sample: Sequence[str], found: Collection[tuple[str, int]]) -> tuple[str, int]:
-    """Return the sign, and the first line, of the cells that most lines have."""
+    """Return the delimiter that fits most lines, and the first line that fits."""
     counts = {
         sign: Counter(line.count(sign) for line in sample if line.strip())
         for sign in dict.fromkeys(sign for sign, _start in found)
@@ -188,7 +188,7 @@ class _Lines:
         if not found.isascii() and (broken := _BROKEN.search(found)):
             number = before + len(io.StringIO(found[: broken.end()], newline="").readlines())
             raise self._source.refuse(number, "not UTF-8 text; save the file as UTF-8")
-        # Only the first one may have begun before the text that was read right now.
+        # Only the first line may have begun before the text that was just read.
         if lines and len(lines[0]) > LINE_MAX:
             raise self._too_long(before + 1)
         return lines
@@ -200,7 +200,7 @@ class _Lines:
 def _records(
     source: SourceFile, text: io.TextIOWrapper, delimiter: str, skip: int
 ) -> Iterator[tuple[list[int], list[list[str]]]]:
-    """Yield the rows below the header, some at a time: on which line each ends, and its cells."""
+    """Yield the rows below the header, some at a time, each with its last line and its cells."""
     lines = _Lines(source, text)
     reader = csv.reader(islice(lines, skip, None), delimiter=delimiter, strict=True)
     numbers: list[int] = []

@@ -16,7 +16,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _BROKEN = re.compile("[\ud800-\udfff]")
 
 TOO_LONG = object()
-"""In place of a value with more than `LINE_MAX` characters: it is to be read member by member."""
+"""Returned for a value with more than `LINE_MAX` characters, which must be read member by
+member."""
 
 
 class Values:
@@ -45,10 +46,10 @@ class Values:
         return self._line
 
     def peek(self) -> str:
-        """Return the next character that is no space, without taking it; "" at the end."""
+        """Return the next character that is not a space, without taking it; "" at the end."""
         while True:
             found = _SPACE.match(self._text, self._at)
-            assert found is not None  # noqa: S101 - it matches nothing, too
+            assert found is not None  # noqa: S101 - it also matches the empty text
             self._at = found.end()
             if self._at < len(self._text):
                 return self._text[self._at]
@@ -84,7 +85,7 @@ class Values:
             except (ValueError, RecursionError) as error:
                 raise self._bad(str(error)) from error
             else:
-                # A number at the end of what was read may go on.
+                # A number at the end of the text read so far may continue.
                 if end < len(self._text) or self._ended:
                     self._at = end
                     return found
@@ -121,7 +122,7 @@ class Values:
                 return
 
     def _fill(self) -> bool:
-        """Read on; what was taken is forgotten."""
+        """Read more text, and drop the text that was taken."""
         more = self._stream.read(_CHUNK)
         self._ended = not more
         if not more.isascii() and (broken := _BROKEN.search(more)):

@@ -1,4 +1,4 @@
-"""Rows become the lines of a file: read together, and compared with those that are there."""
+"""Makes lines of rows: they are read together, and compared with earlier lines."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ledger.files.source import Refuse
 
 
 class _Several:
-    """What the lines of one request have said so far."""
+    """The earlier lines of one request."""
 
     def __init__(self, first: bytes) -> None:
         self.rows = {first}
         """The hashes of their rows."""
         self.lines: dict[str, int] = {}
-        """The line of each amount, where a second one is refused."""
+        """The line of each amount, if a second one is refused."""
 
 
 class _Block(NamedTuple):
@@ -32,11 +32,11 @@ class _Block(NamedTuple):
 
     Attributes:
         session: The hash of the row that began the session of the last of them.
-        begins: When those begin that are selected.
-        ends: When they end.
+        begins: When the selected rows begin.
+        ends: When the selected rows end.
         not_selected: How many are not selected.
-        empty: How many of the others have no amount.
-        lines: The rest.
+        empty: How many of the selected rows have no amount.
+        lines: The other rows, as lines.
     """
 
     session: bytes
@@ -65,7 +65,8 @@ class LineReader:
         self.cells = CellReader(mapping, columns)
         self.lines = Lines(zone_named(mapping.zone))
         self._places: dict[bytes, int] = {}
-        """Where the first line of a request is, by a hash of its id; of other lines by their row's.
+        """The place of the first line of each request, by a hash of its id; of other lines by the
+        row's hash.
 
         A hash of 16 bytes and a number are what memory holds of a line: 66 MB for 500,000.
         """
@@ -74,7 +75,7 @@ class LineReader:
         self.identical: list[int] = []
         self.other_kinds: Counter[str] = Counter()
         self._session = b""
-        """The hash of the row that began the session that the next row is of."""
+        """The hash of the row that began the present session."""
         self.first: int | None = None
         self.last: int | None = None
         self.undated = 0
@@ -94,7 +95,7 @@ class LineReader:
         except InvalidInputError as error:
             if len(rows.lines) == 1:
                 raise self._refuse(rows.lines[0], str(error)) from error
-            for row in rows.each():  # the first that cannot be read is named
+            for row in rows.each():  # one by one, to name the first that cannot be read
                 self.add(row)
             return
         self._session = block.session
@@ -108,7 +109,7 @@ class LineReader:
             self._add(lines)
 
     def _read(self, rows: FileRows) -> _Block:
-        """Return what rows say; nothing is changed by it.
+        """Return the content of rows; nothing is changed.
 
         Raises:
             InvalidInputError: A cell cannot be read.
@@ -134,7 +135,7 @@ class LineReader:
         )
 
     def _note_times(self, block: _Block) -> None:
-        """Note between what the times of rows are."""
+        """Note the earliest and the latest time of rows."""
         pairs = zip(block.begins, block.ends, strict=True)
         lasts = [at if end is None else end - 1 for at, end in pairs if at is not None]
         if lasts:
@@ -143,7 +144,7 @@ class LineReader:
             self.last = last if self.last is None else max(last, self.last)
 
     def _note_amounts(self, lines: LineColumns) -> None:
-        """Note between what the amounts of lines are, and how many have no time."""
+        """Note the smallest and largest amounts of lines, and how many lines have no time."""
         self.undated += lines.at.count(None)
         by_axis = [*zip(*lines.amounts, strict=True)]
         least, most = tuple(map(min, by_axis)), tuple(map(max, by_axis))
@@ -153,7 +154,7 @@ class LineReader:
         self.least, self.most = least, most
 
     def _add(self, lines: LineColumns) -> None:
-        """Add lines, some of which may be there already."""
+        """Add lines, some of which may repeat earlier ones."""
         if self._adds_all:
             self.lines.extend(lines)
             return
@@ -210,13 +211,13 @@ class LineReader:
         self.lines.add(line)
 
     def _said(self, line: KeptLine) -> list[str]:
-        """Return the amounts that a line has of its own, which are not 0."""
+        """Return the amounts of a line that are not 0."""
         own = self._mapping.amounts
         pairs = zip(self._mapping.axes, line.amounts, strict=True)
         return [axis for axis, amount in pairs if amount and axis in own]
 
     def _require_new(self, line: KeptLine, known: _Several, *, repeated: bool) -> None:
-        """Refuse an amount that another line of the request has, too."""
+        """Refuse an amount that another line of the request also has."""
         for axis in self._said(line):
             if axis in known.lines:
                 meaning = "repeats 'add' (each line is a part) or 'last' (the last line says all)"

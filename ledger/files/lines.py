@@ -26,10 +26,10 @@ _IN_MEMORY = 4 * 2**20
 """Up to how many bytes the lines are kept in memory."""
 
 _READ_AT_ONCE = 32_768
-"""How many lines are read before the first of them is yielded, where lines were replaced: 20 MB."""
+"""How many lines are read before the first is yielded, if lines were replaced; about 20 MB."""
 
 _WRITTEN_AT_ONCE = 128
-"""How many lines are written together, and read together where one of them is asked for."""
+"""How many lines are written together; if one of them is asked for, all are read."""
 
 
 class BillLine(NamedTuple):
@@ -40,17 +40,17 @@ class BillLine(NamedTuple):
         request_id: The provider's request id.
         model: The model, as the journal calls it.
         at: The time of the usage; for a day, its beginning.
-        end: The time at which it ends, which is not part of it; None if the line does not say it.
+        end: The end of that time, exclusive; None if the line does not say it.
         day: The day in the mapping's time zone.
         amounts: The amounts in the order of the bill's axes. A cost is exact: it may be a fraction
             of a micro-USD, and below 0 (a credit).
         has_cost: Whether the line says a cost, be it 0.
-        run_id: The run it was used for; this and the next three only where they are asked for.
+        run_id: The run it was used for; like the next three only if asked for.
         provider: The provider.
         tenant: The tenant.
         agent: The agent.
-        identity: What tells the line apart from others, in a log that says so by other columns than
-            a request id.
+        identity: The identity of the line, in a log that identifies lines by other columns than a
+            request id.
     """
 
     line: int
@@ -142,18 +142,18 @@ class Lines(Sequence[BillLine]):
         finalize(self, self._file.close)
         self._lock = Lock()
         self._records = array("Q")
-        """Which record each line is, in the order in which they were added."""
+        """The number of each line's record, in the order of the lines."""
         self._firsts = array("Q")
         """The first record of each part of the file."""
         self._begins = array("Q", [0])
-        """Where each part begins, and where the last one ends."""
+        """The offset at which each part begins, and the end of the last one."""
         self._written = 0
         self._digests = bytearray()
-        """The digest of each record: those of lines far back are asked for in any order."""
+        """The digest of each record, since digests of early lines are asked for in any order."""
         self._waiting: list[list[Any]] = [[] for _ in KeptLine._fields]
-        """The columns of the records that are not written yet."""
+        """The columns of the records not written yet."""
         self._read: tuple[int, list[tuple[Any, ...]]] = 0, []
-        """The records that were read right now, and the number of the first of them."""
+        """The records that were read last, and the number of the first of them."""
 
     def extend(self, columns: LineColumns) -> None:
         """Add lines."""
@@ -197,7 +197,7 @@ class Lines(Sequence[BillLine]):
 
     @override
     def __eq__(self, other: object) -> bool:
-        """Tell whether they are the same lines, also as those of a list."""
+        """Tell whether the lines equal those of another sequence."""
         if not isinstance(other, Sequence) or len(self) != len(other):
             return False
         return all(one == two for one, two in zip(self, other, strict=True))
@@ -224,8 +224,8 @@ class Lines(Sequence[BillLine]):
             numbers = self._records[begin : begin + _READ_AT_ONCE]
             read: Iterable[KeptLine] = map(self._numbered, numbers)
             ordered = sorted(numbers)
-            # Replaced lines may stand anywhere: each part is read once for all lines of it, and not
-            # once for each, which is 128 times as much.
+            # Replaced lines may be anywhere. Each part is read once for all of its lines, which is
+            # 128 times less than once for each line.
             if ordered != [*numbers]:
                 found = {number: self._numbered(number) for number in ordered}
                 read = (found[number] for number in numbers)

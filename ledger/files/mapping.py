@@ -34,7 +34,7 @@ class TokenCounting(StrEnum):
     """Input tokens include those written to and read from a cache, as in the journal."""
 
     CACHE_EXCLUDED = "cache_excluded"
-    """Cache tokens are billed in columns of their own; they are added to the input here."""
+    """Cache tokens are billed in separate columns, and are added to the input here."""
 
 
 class Repeats(StrEnum):
@@ -44,17 +44,17 @@ class Repeats(StrEnum):
     """The bill is refused if two of them have the same amount."""
 
     ADD = "add"
-    """Each line is a part of what was billed: they are added up."""
+    """Each line is a part of what was billed; the lines are added up."""
 
     LAST = "last"
-    """Each line says all that was used so far, as in logs of streams: the last one counts."""
+    """Each line says all usage so far, as in logs of streams; the last line counts."""
 
 
 class Identical(StrEnum):
-    """What it means if two lines are identical, as where exports overlap."""
+    """What it means if two lines are identical, as in overlapping exports."""
 
     REFUSE = "refuse"
-    """They are added up and counted, and the bill cannot be applied."""
+    """They are added up and reported, and the bill cannot be applied."""
 
     ADD = "add"
     """Each of them was billed."""
@@ -68,8 +68,8 @@ class BillMapping:
     """Which column of a file holds which field.
 
     In JSON a column is a key. A key within an object is written with a dot: `amount.value`; one
-    within the objects of a list as `credits[].amount`, which is the sum over the list. An amount
-    may be the sum of several columns.
+    within the objects of a list is written `credits[].amount`, and is the sum over the list. An
+    amount may be the sum of several columns.
 
     Attributes:
         name: The mapping's name.
@@ -78,16 +78,16 @@ class BillMapping:
             1970.
         at_format: The form of the times: `iso`; `seconds`, `milliseconds` or `microseconds` since
             1970; the same with `elapsed_` before it, counted from `start`; or a format of Python's
-            `strptime` that has the day. Several are tried in their order. Without it, the form is
-            found out.
+            `strptime` that has the day. Several forms are tried in order. By default the form is
+            detected.
         start: The time from which elapsed times are counted, in ISO 8601.
-        end: The column of the time at which a line ends, which is not part of it.
+        end: The column of the time at which a line ends, exclusive.
         model: The column of the model.
         model_until: A text that ends the model's name in its column; it and the rest are dropped.
-        models: The journal's names of models, by the bill's names, where they are different. A
-            `*` in the bill's name stands for any text; the first name that fits counts.
-        run: The column of the run that a call was made for; this and the next three are read by
-            those who make calls of the lines, not to compare a bill.
+        models: The journal's names of models, by the bill's names, if they differ. A `*` in the
+            bill's name stands for any text. The first name that fits counts.
+        run: The column of the run that a call was made for. This and the next three are read for
+            imports and back-tests, not for comparing a bill.
         provider: The column of the provider.
         tenant: The column of the tenant.
         agent: The column of the agent.
@@ -102,23 +102,23 @@ class BillMapping:
         quantity: The column of how many tokens of that kind they are.
         kinds: What each kind is: one of the amounts, such as `input_tokens`. A `*` in the kind
             stands for any text; the first that fits counts. Other kinds are counted and named.
-        token_unit: How many tokens one is, as `1K` or `1M`; or the column that says so.
+        token_unit: How many tokens a unit has, as `1K` or `1M`; or the column that says so.
         cost: Columns of the cost.
         cost_unit: The unit of the cost.
         tokens: How input tokens are counted.
         zone: The time zone of days, and of times without one.
-        identity: Columns that say which line a line is, where a log repeats lines that differ in
-            others, such as the time; without any, lines are identical if all cells are.
-        aliases: The mapping's names of columns, by other names in lower case: a column may have
-            either, in any case.
-        begins: Rows with one of these values in a column, by column, begin a session: lines are
-            identical only within one.
-        only: Only rows with one of these values in a column, by column. A `*` stands for any text.
+        identity: The columns that identify a line, for logs that repeat a line with other values
+            elsewhere, such as the time. By default lines are identical if all their cells are.
+        aliases: The mapping's names of columns, by other names in lower case. A column may have
+            either name, in any case.
+        begins: By column, the values with which a row begins a session. Lines are identical only
+            within one session.
+        only: By column, the values that a row must have to be read. A `*` stands for any text.
         empty: Texts that a cell without a value has, such as `-` or `Included`.
-        decimal: The decimal sign, `.` or `,`; without it, it must be clear from each number.
-        delimiter: In CSV, the sign between cells; without it, it is found out.
-        skip_lines: In CSV and workbooks, how many lines stand above the header; without it, it is
-            found out.
+        decimal: The decimal sign, `.` or `,`; by default it must be clear from each number.
+        delimiter: In CSV, the sign between cells; by default it is detected.
+        skip_lines: In CSV and workbooks, how many lines are above the header; by default it is
+            detected.
         rows: In JSON, the keys of the lists that hold the rows, from the outermost on.
         repeats: What it means if several lines have the same request id.
         identical: What it means if two lines are identical.
@@ -241,7 +241,7 @@ class BillMapping:
 
     @property
     def unit_column(self) -> str | None:
-        """Return the column that says how many tokens one is; None if it is said once or not."""
+        """Return the column that says how many tokens a unit has, None if no column says it."""
         try:
             unit_of("token_unit", self.token_unit or "1")
         except InvalidInputError:
@@ -250,7 +250,7 @@ class BillMapping:
 
     @property
     def columns(self) -> set[str]:
-        """Return all columns that it reads."""
+        """Return all columns that the mapping reads."""
         named = [
             *(getattr(self, name) for name in COLUMN_FIELDS),
             self.unit_column,
@@ -276,7 +276,8 @@ class BillMapping:
         """Return the mapping without the optional fields that the file has no columns for.
 
         Raises:
-            InvalidInputError: A required column is missing; the error names it and the file's own.
+            InvalidInputError: A required column is missing. The error names it and the file's
+                columns.
         """
         if self.aliases:
             return self._unaliased(columns).fitted(columns)

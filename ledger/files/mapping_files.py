@@ -1,4 +1,4 @@
-"""Mappings of one's own: a TOML or JSON file, which may extend a ready one."""
+"""Users' own mappings: a TOML or JSON file, which may extend a ready mapping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXTENDS = "extends"
 def read_mappings(path: str | Path) -> Sequence[BillMapping]:
     """Return the mappings that a TOML or JSON file describes.
 
-    They are several if the file extends a ready mapping that is known in several shapes.
+    There are several if the file extends a ready mapping that has several shapes.
 
     Raises:
         InvalidInputError: The file cannot be read or is no mapping; the error says why.

@@ -1,4 +1,4 @@
-"""Times in files: ISO 8601, numbers since 1970 or since a beginning, or a format."""
+"""Times in files: ISO 8601, numbers counted from 1970 or from a start, or a format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.files.numbers import counted, shown
 ISO = "iso"
 _UNITS_US = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 _ELAPSED_US = {f"elapsed_{name}": micros for name, micros in _UNITS_US.items()}
-"""Counted from the beginning of a trace, which `start` says."""
+"""Units of times that are counted from the beginning of a trace, which `start` gives."""
 
 _SINCE_1970 = {
     10: ("seconds", 0),
@@ -22,7 +22,7 @@ _SINCE_1970 = {
     16: ("microseconds", 0),
     19: ("microseconds", 3),
 }
-"""The unit of a number of so many digits, of the years 2001 to 2286, and how many to drop."""
+"""By number of digits, for the years 2001 to 2286: the unit, and how many digits to drop."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = re.compile(r"[0-9]+")
@@ -31,13 +31,13 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 _UTC = re.compile(r" ?(UTC|GMT|Z)$")
 _SLASHED = re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}")
 _HOUR = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])")
-"""An hour as YYYYMMDDHH; as seconds since 1970 these numbers are times from 2030 on."""
+"""Matches an hour as YYYYMMDDHH. As seconds since 1970 these numbers are times from 2030 on."""
 _DAY = re.compile(r"[0-9]{8}")
 _WEEK = re.compile(r"[0-9]{4}-?W[0-9]{2}")
-"""A whole week, which `fromisoformat` takes for its Monday."""
+"""Matches a whole week, which `fromisoformat` reads as its Monday."""
 _SECONDS_DIGITS = 10
 _DATE_CHARS = 10  # 2024-02-01
-_TIME_FROM = 15  # more than a day, and than a number of seconds or milliseconds
+_TIME_FROM = 15  # longer than a day or a number of seconds or milliseconds
 _HAS_DAY = re.compile(r"%(d|-d|e|j|x|c|D|F)")
 
 
@@ -45,7 +45,7 @@ def check_format(name: str, text: str) -> str:
     """Return a format of times: `iso`, `seconds` and the like, or one of Python's `strptime`.
 
     Raises:
-        InvalidInputError: It names no day, so that lines would be for longer than one.
+        InvalidInputError: It has no day, so lines would stand for more than a day.
     """
     check_text(name, text)
     counts = (*_UNITS_US, *_ELAPSED_US)
@@ -59,7 +59,7 @@ def check_format(name: str, text: str) -> str:
 
 
 def full_time(text: str) -> datetime | None:
-    """Return a day and a time in ISO 8601 that say no zone, as most of a trace; else None."""
+    """Return the time in a text of ISO 8601 without a zone, as in most traces; otherwise None."""
     if len(text) > _TIME_FROM and text[4] == "-" and text[10] in "T ":
         try:
             at = datetime.fromisoformat(text)
@@ -103,7 +103,7 @@ def _first(
     for form in forms or (ISO,):
         try:
             return _plain(name, text, zone) if form == ISO else _formatted(name, text, form, start)
-        except InvalidInputError:  # which is a ValueError, too
+        except InvalidInputError:  # is a ValueError, too
             raise
         except ValueError:
             continue
@@ -137,7 +137,7 @@ def _plain(name: str, text: str, zone: ZoneInfo) -> datetime:
             raise ValueError
         return _after(_EPOCH, counted(text, _UNITS_US["seconds"]))
     if _WEEK.fullmatch(text) or (_DIGITS.fullmatch(text) and not _DAY.fullmatch(text)):
-        raise ValueError  # fromisoformat takes the ninth digit for a separator
+        raise ValueError  # fromisoformat reads the ninth digit as a separator
     if len(text) == _DATE_CHARS or _DAY.fullmatch(text):
         day = date.fromisoformat(text)
         return datetime(day.year, day.month, day.day, tzinfo=zone)

@@ -19,7 +19,8 @@ _PLAIN_DIGITS = 19  # of 2^63
 
 _NUMBER = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,6}))?")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
-"""A number that may be a thousand and more, or a fraction: it depends on the country."""
+"""Matches a number whose sign may stand for thousands or for a fraction, depending on the
+country."""
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _UNIT = re.compile(r"([0-9]*)\s*([KMB]?)(?:\s*(?:tokens?))?", re.IGNORECASE)
 _MULTIPLES = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
@@ -49,7 +50,7 @@ def money(name: str, text: str, micros: int, decimal: str | None) -> Amount:
     Args:
         name: The column, for errors.
         text: The number.
-        micros: How many micro-USD its unit has.
+        micros: How many micro-USD the unit has.
         decimal: The decimal sign, `.` or `,`; None if it must be clear from the number.
 
     Raises:
@@ -67,7 +68,7 @@ def tokens(name: str, text: str, unit: int, decimal: str | None) -> Amount:
     Args:
         name: The column, for errors.
         text: The number.
-        unit: How many tokens one is; if it is 1, the number must be whole.
+        unit: How many tokens the unit has. If it is 1, the number must be whole.
         decimal: The decimal sign, `.` or `,`; None if it must be clear from the number.
 
     Raises:
@@ -92,7 +93,7 @@ def tokens(name: str, text: str, unit: int, decimal: str | None) -> Amount:
 
 
 def counted(text: str, micros: int) -> int:
-    """Return a number of units of time in whole microseconds; what is left over is dropped.
+    """Return a number of units of time in whole microseconds; a fraction of one is dropped.
 
     Args:
         text: The number, such as `45`, `45.5` or `7.5e-05`.
@@ -117,7 +118,7 @@ def unit_of(name: str, text: str) -> int:
         InvalidInputError: It is no such unit.
     """
     found = _UNIT.fullmatch(text.strip().replace(",", ""))
-    if not found or not text.strip() or len(found[1]) > 12:  # noqa: PLR2004 - far below 2^63
+    if not found or not text.strip() or len(found[1]) > 12:  # noqa: PLR2004 - stays far below 2^63
         raise InvalidInputError(
             name, f"{shown(text)} is no unit of tokens such as 1K, 10K, 1M or Tokens"
         )

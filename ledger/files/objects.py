@@ -23,19 +23,19 @@ from ledger.files.rows import (
 from ledger.files.source import SourceFile
 
 _DEPTH_MAX = 16
-"""How deep lists and objects may lie in each other outside of rows."""
+"""How deep lists and objects may be nested outside of rows."""
 
 _KEYED = {"key", "value"}
 
 Chain = tuple[Mapping[str, Any], ...]
-"""A row's object, and those around it without their lists of rows, from the innermost on."""
+"""A row's object and the objects around it, innermost first, without their lists of rows."""
 
 
 class _Found(NamedTuple):
     line: int
     chain: Chain
     is_row: bool = True
-    """Whether it is no bucket without rows."""
+    """False for a bucket without rows."""
 
 
 class Objects:
@@ -43,9 +43,9 @@ class Objects:
 
     Attributes:
         columns: The names of the columns: keys with dots between them. If there are very many, as
-            in logs, those that are asked for and the first others.
+            in logs, the ones asked for and the first others.
         looks: What the file looks like, for people.
-        has_rows: Whether it has any row; its columns are known by its rows alone.
+        has_rows: Whether it has any row. The columns are known only from rows.
         unread: How many values each list within the rows has, by the full name of its column.
     """
 
@@ -68,10 +68,10 @@ class Objects:
         self._names: dict[str, None] = {}
         self.has_rows = False
         self._hollow: int | None = None
-        """The line of an empty list that stands where an object does."""
+        """The line of an empty list in the place of an object."""
         around: Chain = ()
         documents = 0
-        for documents, found in self._documents():  # noqa: B007 - the last one is how many
+        for documents, found in self._documents():  # noqa: B007 - the last number is the count
             for one in found:
                 self._note(one.chain[0])
                 self.has_rows = self.has_rows or one.is_row
@@ -89,14 +89,14 @@ class Objects:
         self.looks = "JSON" if self._whole else "JSON lines"
 
     def require_sound(self) -> None:
-        """Accept the columns: the keys of an object are different ones."""
+        """Do nothing, since the keys of an object always differ."""
 
     def rows(
         self, asked: Collection[str], *, hashed: bool = True
     ) -> Generator[FileRows, None, None]:
-        """Yield the rows: the innermost objects, each with the cells of those around it.
+        """Yield the rows: the innermost objects, each with the cells of the objects around it.
 
-        A bucket without rows is yielded, too: it says what time is empty.
+        A bucket without rows is yielded, too, since it shows that its time is empty.
         """
         yield from together(self._rows(asked, hashed=hashed), asked)
 
@@ -140,7 +140,7 @@ class Objects:
             for _item in values.items():
                 empty = False
                 yield from self._next(values, around, line, depth + 1)
-            if empty and depth:  # a file of an empty list is a bill of nothing
+            if empty and depth:  # an empty list is an empty bill
                 self._hollow = values.line
             return
         value = values.value() if values.peek() == "{" else None
@@ -153,7 +153,7 @@ class Objects:
             raise self._source.refuse(values.line, reason)
 
     def _of(self, value: Any, around: Chain, line: int, depth: int) -> Iterator[_Found]:  # noqa: ANN401 - whatever JSON is
-        """Yield the rows of a value that is read already."""
+        """Yield the rows of a value that was read."""
         if isinstance(value, list):
             for one in value:
                 yield from self._of(one, around, line, depth + 1)
@@ -182,18 +182,18 @@ class Objects:
         self._pages.end(envelope)
 
     def _paged(self, rows: Iterator[_Found]) -> Iterator[_Found]:
-        """Yield the rows of a page, and tell the check of pages about them."""
+        """Yield the rows of a page, and pass them to the check of pages."""
         for one in rows:
             if self._pages is not None:
                 self._pages.add(one.chain[:-1])
             yield one
 
     def _is_page(self, envelope: Mapping[str, Any], key: str, depth: int) -> bool:
-        """Tell whether an outermost object is a page: not a lone bucket."""
+        """Tell whether an outermost object is a page and not a single bucket."""
         return depth <= 1 and (key == self._lists[0] or is_page(envelope))
 
     def _streamed(self, values: Values, around: Chain, line: int, depth: int) -> Iterator[_Found]:
-        """Yield the rows of an object that is too long to be read at once: a large page."""
+        """Yield the rows of an object that is too long to read at once, such as a large page."""
         envelope: dict[str, Any] = {}
         found: str | None = None
         size = 0
@@ -224,7 +224,7 @@ class Objects:
             pages.end(envelope)
 
     def _add_late(self, line: int, key: str, value: object) -> None:
-        """Note what stands behind a long list; refuse it if the list's rows need it."""
+        """Note a value after a long list; refuse it if the list's rows need it."""
         if self._asked & {key, *names_of(value, key)}:
             raise self._source.refuse(
                 line,
@@ -270,7 +270,7 @@ def names_of(value: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - whatever
 
 
 def _keyed(values: Sequence[Any]) -> dict[str, Any] | None:
-    """Return a list of keys and values as an object, as OpenTelemetry has attributes; else None."""
+    """Return OpenTelemetry's list of keys and values as an object; None for other lists."""
     if not values or not all(isinstance(one, dict) and one.keys() == _KEYED for one in values):
         return None
     found: dict[str, Any] = {}
@@ -285,9 +285,9 @@ def _keyed(values: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def text_at(value: Any, path: Sequence[str]) -> str | None:  # noqa: ANN401 - whatever JSON is
-    """Return the text of a column, of a list those of all of its values; None if it is not there.
+    """Return the text of a column, for a list the texts of all values; None if it is missing.
 
-    A key may have dots itself, as those of OpenTelemetry do.
+    A key itself may have dots, as in OpenTelemetry.
     """
     if isinstance(value, list):
         value = _keyed(value)

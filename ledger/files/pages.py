@@ -1,4 +1,4 @@
-"""Pages of an API: a file must hold all pages of an answer, each of them once, in order."""
+"""Pages of an API: a file must hold all pages of an answer, each once, in order."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from ledger.files.source import Refuse
 
 _AROUND = ("pagination", "paging", "meta", "links", "_links")
-"""Keys of objects in which APIs say which page it is and where the next one is."""
+"""Keys of objects in which APIs give the page's number and the next page."""
 
 _NEXT = {
     *("next", "next_page", "next_cursor", "next_link", "next_token", "next_page_token"),
     *("nextPage", "nextCursor", "nextLink", "nextToken", "nextPageToken"),
     *("NextPageLink", "NextPageToken", "NextToken"),
 }
-"""Keys whose value, if there is one, leads to a further page."""
+"""Keys whose value, if present, leads to a further page."""
 
 _NUMBER = ("page", "current_page", "currentPage", "page_number")
 _COUNT = ("total_pages", "totalPages", "page_count", "pageCount", "last_page")
 
 _BEGIN = ("start_time", "starting_at")
 _END = ("end_time", "ending_at")
-"""Keys of the times that a bucket lies between, at OpenAI and at Anthropic."""
+"""Keys of the beginning and the end of a bucket, at OpenAI and at Anthropic."""
 
 JsonPage = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ class Pages:
         self._number = 0
         self._numbered: list[tuple[int, int]] = []
         self._last: tuple[int, JsonPage] | None = None
-        """The last bucket of an answer that goes on, and the number of its page."""
+        """The last bucket of an unfinished answer, and the number of its page."""
         self._more: str | None = None
         self.begin()
 
@@ -55,10 +55,10 @@ class Pages:
             self._first_row = chain[-1]
 
     def end(self, page: JsonPage) -> None:
-        """End a page, which says the rest of itself.
+        """End a page, given its object without the rows.
 
         Raises:
-            LedgerError: It occurred before, or pages before it are missing.
+            LedgerError: The page occurred before, or pages before it are missing.
         """
         self._number += 1
         number = self._number
@@ -76,7 +76,7 @@ class Pages:
             self._last = None
 
     def require_end(self) -> None:
-        """Refuse a file whose pages are not all there.
+        """Refuse a file that lacks a page.
 
         Raises:
             LedgerError: One is missing.
@@ -135,7 +135,7 @@ def _says_more(page: JsonPage) -> str | None:
 
 
 def _numbered(page: JsonPage) -> Iterator[tuple[int, int]]:
-    """Yield a page's number and how many there are, if it says both."""
+    """Yield a page's number and the count of pages, if it has both."""
     for part in _parts(page):
         number = next((part[key] for key in _NUMBER if _is_count(part.get(key))), None)
         count = next((part[key] for key in _COUNT if _is_count(part.get(key))), None)
@@ -145,7 +145,7 @@ def _numbered(page: JsonPage) -> Iterator[tuple[int, int]]:
 
 
 def _runs(numbered: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Yield the pages of each answer: a new answer begins where the number does not go up."""
+    """Yield the pages of each answer. A new answer begins where the number does not increase."""
     run: list[tuple[int, int]] = []
     for number, count in numbered:
         if run and number <= run[-1][0]:
@@ -156,5 +156,5 @@ def _runs(numbered: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]
 
 
 def _is_count(value: object) -> bool:
-    # Numbers are still texts as the file has them.
+    # Numbers are still texts, as in the file.
     return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10  # noqa: PLR2004 - fits an int of any platform

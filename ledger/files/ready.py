@@ -10,4 +10,5 @@ from ledger.files.ready_logs import LOGS
 from ledger.files.ready_traces import TRACES
 
 READY: Mapping[str, Sequence[BillMapping]] = {**BILLS, **LOGS, **TRACES}
-"""Mappings by name: one for each shape of a kind of file, of which the first that fits is used."""
+"""The mappings of each name, one for each shape of that kind of file. The first that fits is
+used."""

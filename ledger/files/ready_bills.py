@@ -1,4 +1,4 @@
-"""Ready mappings for what providers, resellers and clouds bill.
+"""Ready mappings for the bills of providers, resellers and clouds.
 
 docs/reconcile.md names the source of each column name.
 """
@@ -175,7 +175,7 @@ _CURSOR = BillMapping(
     name="cursor",
     at="Date",
     model="Model",
-    # Public files disagree on whether the column of cache writing includes the other one.
+    # Public files disagree on whether the column of cache writes includes the other one.
     output_tokens=["Output Tokens"],
     cache_read_tokens=["Cache Read"],
     total_tokens=["Total Tokens"],
@@ -214,4 +214,4 @@ BILLS: Mapping[str, Sequence[BillMapping]] = {
     "cursor": (_CURSOR,),
     "generic": (_GENERIC,),
 }
-"""By name: a mapping for each shape that is known, of which the first that fits is used."""
+"""The mappings of each name, one for each known shape. The first that fits is used."""

@@ -94,13 +94,13 @@ _CODEX = BillMapping(
     cache_read_tokens=[f"{_CODEX_USED}.cached_input_tokens"],
     reasoning_tokens=[f"{_CODEX_USED}.reasoning_output_tokens"],
     only={"payload.type": ["token_count"]},
-    # Its last usage comes again, at another time, while the session's sum stays the same.
+    # The last usage is repeated at another time, while the session's sum stays the same.
     identity=[
         "payload.info.total_token_usage.input_tokens",
         "payload.info.total_token_usage.output_tokens",
     ],
     identical=Identical.ONCE,
-    begins={"type": ["session_meta"]},  # several sessions may be in one file
+    begins={"type": ["session_meta"]},  # a file may hold several sessions
     rows=["rows"],
     optional=["cache_read_tokens", "reasoning_tokens"],
 )
@@ -117,7 +117,7 @@ _GENAI = BillMapping(
     optional=["request_id", "model", "cache_creation_tokens", "cache_read_tokens"],
 )
 _GENAI_FLAT = replace(_GENAI, at="start_time")
-# The names before the conventions' version 1.27, which vLLM still writes.
+# The names of the conventions before version 1.27, which vLLM still writes.
 _GENAI_OLD = replace(
     _GENAI,
     request_id="attributes.gen_ai.request.id",
@@ -135,4 +135,4 @@ LOGS: Mapping[str, Sequence[BillMapping]] = {
     "codex": (_CODEX,),
     "otel-genai": (_GENAI, _GENAI_FLAT, _GENAI_OLD, replace(_GENAI_OLD, at="start_time")),
 }
-"""By name: a mapping for each shape that is known, of which the first that fits is used."""
+"""The mappings of each name, one for each known shape. The first that fits is used."""

@@ -1,4 +1,4 @@
-"""Ready mappings for recorded traffic: traces that research and load generators use.
+"""Ready mappings for recorded traffic: the traces of research and load generators.
 
 docs/reconcile.md names the source of each column name.
 """
@@ -62,7 +62,7 @@ _SPLITWISE = BillMapping(
     name="splitwise",
     at="arrival_timestamp",
     at_format=["elapsed_seconds"],
-    # Its request_id is a number from 0 in every file, and says nothing about which call it is.
+    # Its request_id counts from 0 in every file, and so does not identify a call.
     input_tokens=["prompt_size"],
     output_tokens=["token_size"],
     identical=Identical.ADD,
@@ -99,4 +99,4 @@ TRACES: Mapping[str, Sequence[BillMapping]] = {
     "trace": (*_SHAPES, _TRACE_MICROS, _TRACE),
     **{one.name: (one,) for one in _SHAPES},
 }
-"""By name; `trace` is whichever of them fits."""
+"""The mappings by name; `trace` stands for any of them that fits."""

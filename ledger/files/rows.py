@@ -1,4 +1,4 @@
-"""The rows of a table, and what all readers of tables share."""
+"""The rows of a table, and the limits that all readers of tables share."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ COLUMNS_MAX = 1_000
 """How many columns a table may have."""
 
 LIST = "[]"
-"""What follows the key of a list in a column's name: `credits[].amount`."""
+"""The text after the key of a list in a column's name: `credits[].amount`."""
 
 SEPARATOR = "\x1f"
-"""What stands between the values of a list in one cell. It is a control character of ASCII."""
+"""The separator of a list's values in one cell, a control character of ASCII."""
 
 
 ROWS_MAX = 1_000
 """How many rows are read together."""
 
 CHARS_MAX = 2**20
-"""After how many characters no more rows are read together with those that are read."""
+"""The number of characters after which a group of rows ends."""
 
 
 class FileRow(NamedTuple):
@@ -39,8 +39,8 @@ class FileRow(NamedTuple):
 
     Attributes:
         line: Its number in the file, from 1: a line of text, or an object of one JSON document.
-        cells: The texts of the columns that are asked for; a column without a text may be missing.
-        digest: A hash of all of its cells, 16 bytes; empty if it is not asked for.
+        cells: The texts of the columns asked for; a column without a text may be missing.
+        digest: A hash of all of its cells, 16 bytes; empty if not asked for.
     """
 
     line: int
@@ -53,7 +53,7 @@ class FileRows(NamedTuple):
 
     Attributes:
         lines: The number of each in the file.
-        cells: The texts of each column that is asked for; "" where a row has none.
+        cells: The texts of each column asked for; "" if a row has none.
         digests: The hash of each.
     """
 
@@ -106,7 +106,7 @@ class FileTable(Protocol):
     Attributes:
         columns: The names of all columns.
         looks: What the file looks like, for people.
-        has_rows: False if it is known to have none, and its columns are not known therefore.
+        has_rows: False if it is known to have no rows, so that its columns are not known.
         unread: How many values each list within the rows has, by the full name of its column; and
             how many rows each further sheet of a workbook has.
     """
@@ -133,7 +133,7 @@ class FileTable(Protocol):
     def rows(
         self, asked: Collection[str], *, hashed: bool = True
     ) -> Generator[FileRows, None, None]:
-        """Yield the rows, some at a time; this may be called again, once the one before has ended.
+        """Yield the rows, some at a time. It may be called again once the call before has ended.
 
         Args:
             asked: The columns that are read.
@@ -161,4 +161,4 @@ def cell_of(value: Any) -> str:  # noqa: ANN401 - whatever a file holds
         return value.isoformat()
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() else str(value)
-    return str(value)  # of a float it is the shortest number that stands for it
+    return str(value)  # for a float it is the shortest number that reads as it

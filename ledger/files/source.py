@@ -1,4 +1,4 @@
-"""A file as it lies on disk: its hash, and its content, unpacked by its first bytes."""
+"""A file on disk: its hash, and its content, unpacked by its first bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from typing_extensions import override
 from ledger.core.errors import LedgerError
 
 CONTENT_MAX = 4 * 2**30
-"""How many bytes a file may have, unpacked. It is read as a stream: this bounds the time."""
+"""How many bytes a file may have, unpacked. Since it is read as a stream, this bounds only the
+time."""
 
 Refuse = Callable[[int | None, str], LedgerError]
 """Makes the error for a line of a file, or for the whole file."""
@@ -43,7 +44,7 @@ _FOREIGN = {
     b"\xfd7zX": "compressed by xz; unpack it first",
     b"SQLi": "a database of SQLite; export its table as CSV",
 }
-"""Files that are not read, by their first bytes."""
+"""The kinds of files that are not read, by their first bytes."""
 
 _DAMAGED = (
     EOFError,
@@ -52,7 +53,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     NotImplementedError,  # a compression that Python does not know
     RuntimeError,  # an encrypted member
-    ValueError,  # a name that is not UTF-8, as which it is marked
+    ValueError,  # a name that is marked as UTF-8 and is not
     struct.error,
 )
 
@@ -61,7 +62,7 @@ class SourceFile:
     """An open file.
 
     Attributes:
-        sha256: The hash of its bytes as they lie on disk, in hexadecimal digits.
+        sha256: The hash of its bytes on disk, in hexadecimal digits.
         form: What kind of file it is.
         refuse: Makes the error for a line of it.
     """
@@ -116,19 +117,19 @@ class SourceFile:
         """Refuse a file that was written to while it was read.
 
         Raises:
-            LedgerError: Its hash is another one now.
+            LedgerError: Its hash has changed.
         """
         if self._digest() != self.sha256:
             raise self.refuse(None, "the file was changed while it was read; read it again")
 
     def raw(self) -> io.BufferedIOBase:
-        """Return the file as it is, from its beginning; for formats that need to seek."""
+        """Return the file itself, from its beginning, for formats that need to seek."""
         self._file.seek(0)
         return self._file
 
     @contextmanager
     def content(self) -> Iterator[io.BufferedReader]:
-        """Give the unpacked bytes, from their beginning; only one reader at a time."""
+        """Give the unpacked bytes, from their beginning, to one reader at a time."""
         self._file.seek(0)
         inner: Any = self._file
         try:
@@ -168,7 +169,7 @@ class SourceFile:
 
 
 class _Bounded(io.RawIOBase):
-    """Unpacked bytes: no more than a file may have, and damage as an error of ours."""
+    """The unpacked bytes, up to the limit; damage raises an error of ours."""
 
     def __init__(self, inner: IO[bytes], refuse: Refuse) -> None:
         self._inner = inner
@@ -210,8 +211,8 @@ def opened(path: Path, refuse: Refuse) -> Iterator[SourceFile]:
     """Open a file. A pipe is copied first, since a file is read more than once.
 
     Raises:
-        LedgerError: It cannot be read, is of no kind that is read, or changes meanwhile; the error
-            is what `refuse` makes.
+        LedgerError: It cannot be read, is of a kind that is not read, or changes meanwhile.
+            `refuse` makes the error.
     """
     try:
         with path.open("rb") as file, tempfile.TemporaryFile() as copy:

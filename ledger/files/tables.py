@@ -22,16 +22,15 @@ def tables(
 ) -> Iterator[FileTable]:
     """Yield the tables that a file may hold, the likeliest first.
 
-    A text that begins with `[` or `{` is JSON, and has one table; any other is CSV, and may have
-    its header on any of its first lines.
+    A text that begins with `[` or `{` is JSON, and has one table. Any other text is CSV, and may
+    have its header on any of its first lines.
 
     Args:
         source: The file.
         lists: In JSON, the keys of the lists that hold rows, from the outermost on.
         asked: The columns that any reader may ask for.
-        delimiter: In CSV, the sign between cells; None if it is to be found out.
-        skip: In CSV and workbooks, how many lines stand above the header; None if that is to be
-            found out.
+        delimiter: In CSV, the sign between cells; None to detect it.
+        skip: In CSV and workbooks, how many lines are above the header; None to detect it.
 
     Raises:
         LedgerError: The file cannot be read.

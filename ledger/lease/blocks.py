@@ -1,4 +1,4 @@
-"""Lease blocks: a lease for the length of a `with` block, which never stays open by mistake."""
+"""Lease blocks: a lease for the length of a `with` block, which always ends with the block."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 
 
 class AnyBlock(Generic[B]):
-    """What both kinds of block share: the reservation to make, and whether the lease has ended."""
+    """The common base of both kinds of block: the reservation to make, and the lease's state."""
 
     _with = "with"
     _unused = False
-    """Whether `__init__` is done and the block was not entered; False if `__init__` raised."""
+    """Whether the block was made and not entered yet; False if `__init__` raised."""
 
     def __init__(
         self,
@@ -64,18 +64,19 @@ class AnyBlock(Generic[B]):
         self._ended = False
         self._observed = False
         self._parts: dict[object, Usage] = {}
-        """What was observed so far, by its key, or by an object of its own."""
+        """The observed parts of the usage, by idempotency key, or by a new object for parts without
+        one."""
         self._known: UsageEstimate | None = None
-        """What the call used at most, as far as that is known by now."""
+        """The most that the call may have used, by what is known now."""
         self._report: UsageReport | None = None
-        """What else is known of it by now."""
+        """What else is known of the call now."""
         self._entry = threading.Lock()
         self._unused = True
 
     def __del__(self) -> None:
         if self._unused:
-            # A mistake like a coroutine that is never awaited: the program believes that it holds
-            # a lease, but nothing was reserved.
+            # This is a mistake like a coroutine that is never awaited: the program believes that it
+            # holds a lease, but nothing was reserved.
             warnings.warn(self._nothing_reserved(), RuntimeWarning, stacklevel=2, source=self)
 
     @property
@@ -95,14 +96,14 @@ class AnyBlock(Generic[B]):
         return self.lease.id
 
     def restate(self, estimate: UsageEstimate, *, report: UsageReport | None = None) -> None:
-        """Say what the call used at most, now that more is known: its input, or its attempts.
+        """State the most that the call may have used, once more is known, such as its input.
 
-        Nothing is written. The pool's settlement policy takes it in place of the estimate that was
-        reserved, if the block ends without `record` or `release`, with the model and the provider's
-        id of the report; see `Budget.abandon`.
+        Nothing is written. If the block ends without `record` or `release`, the pool's settlement
+        policy uses this estimate in place of the reserved one, and the report's model and
+        provider's id are kept; see `Budget.abandon`.
 
         Raises:
-            InvalidInputError: It is no estimate, or the report is none.
+            InvalidInputError: The estimate or the report is of another type.
         """
         check_type("estimate", estimate, UsageEstimate)
         if report is not None:
@@ -127,10 +128,10 @@ class AnyBlock(Generic[B]):
 
     @contextlib.contextmanager
     def _observing(self, usage: Usage, report: UsageReport | None) -> Iterator[None]:
-        """Keep what is observed: if the lease is lost, all of it is booked once, at the end.
+        """Keep an observed part. If the lease is lost, all parts are booked once, at the end.
 
         Raises:
-            RequestBudgetExceededError: All of it is over the request's own budget.
+            RequestBudgetExceededError: All parts together are over the request's own budget.
         """
         self._observed = True
         lost, excess = False, None
@@ -148,25 +149,25 @@ class AnyBlock(Generic[B]):
             raise excess
 
     def _used(self, last: Usage = NOTHING_USED) -> Usage:
-        """Return what was observed and a last part, each figure at most what a store holds."""
+        """Return the sum of the observed parts and a last part, each amount at most 2^63-1."""
         used = NOTHING_USED
         for part in [*self._parts.values(), last]:
             used = used.saturating_add(part, ceiling=I64_MAX)
         return used
 
     def _ending(self, last: Usage | None, report: UsageReport | None) -> BookedIfLost:
-        """Return a block in which the lease is ended; see `core.lost_calls`."""
+        """Return a block in which to end the lease; see `core.lost_calls`."""
         return BookedIfLost(lambda: self._lost_call(last, report))
 
     def _left(self, *, unbilled: bool) -> contextlib.AbstractContextManager[None]:
-        """Return the same for the end of the block: of what is unbilled nothing is booked."""
+        """Return the same for the end of the block; an unbilled call is not booked."""
         return contextlib.nullcontext() if unbilled else self._ending(None, self._report)
 
     def _lost_call(self, last: Usage | None, report: UsageReport | None) -> LostCall:
-        """Return what the call used if its lease is lost, so that the store has no part of it.
+        """Return what to book of the call if its lease is lost, and the store has no part of it.
 
         Args:
-            last: The last part of the usage; None if it is for the pool's policy to assume.
+            last: The last part of the usage; None to let the pool's policy assume it.
             report: What is known of the call.
         """
         asked, occurred = self._asked[0], self._asked[0].get(OccurredAt)
@@ -177,7 +178,7 @@ class AnyBlock(Generic[B]):
         return LostCall(self.lease, self._used(last or NOTHING_USED), estimate, whom, report)
 
     def _book(self, lost: LostLeaseError, call: LostCall) -> Any:  # noqa: ANN401 - None, or what a task awaits
-        """Book what a call used whose lease is lost."""
+        """Book the usage of a call whose lease is lost."""
         _log.warning(
             "lease %s of pool %r is lost in a restore: what its call used is booked anew%s",
             self.lease.token,
@@ -188,11 +189,11 @@ class AnyBlock(Generic[B]):
         return budget.record_lost(**call._asdict())
 
     def _is_inherited(self) -> bool:
-        """Tell whether this is a child process, whose parent entered the block and will leave it.
+        """Tell whether this is a forked child, whose parent entered the block and will leave it.
 
-        What a child does with the lease itself (`record`, `release`) is its own wish, and counts.
+        What the child does itself with the lease (`record`, `release`) takes effect.
         """
-        # In memory the child has a lease of its own, in its copy of the manager.
+        # In memory the child has its own copy of the manager and of the lease.
         return self.lease.pool is not None and self._process != os.getpid()
 
     def _end(self, *, unbilled: bool) -> Any:  # noqa: ANN401 - None, or what a task awaits
@@ -227,7 +228,7 @@ class LeaseBlock(AnyBlock[Budget]):
     """
 
     _kept: int | None = None
-    """By what the renewer knows the block."""
+    """The number by which the renewer knows the block."""
 
     def __enter__(self) -> Self:
         self._enter()
@@ -254,7 +255,7 @@ class LeaseBlock(AnyBlock[Budget]):
                 if not unbilled:
                     self._book(lost, self._lost_call(None, self._report))
         except (BudgetError, IdempotencyConflictError):
-            pass  # another call ended the lease, or booked it, or this one is over its own budget
+            pass  # another call ended or booked the lease, or this one is over its own budget
         except LedgerError as failure:
             report_unended(self.lease, failure, error)
 
@@ -277,7 +278,7 @@ class LeaseBlock(AnyBlock[Budget]):
         self._close()
 
     def renew(self, ttl: timedelta) -> datetime:
-        """Keep the lease's hold until `ttl` from now, and for as long from each renewal on."""
+        """Keep the lease's hold until `ttl` from now, and by as long at each later renewal."""
         expires_at = self._renew(ttl)
         renewer().let_go(self._kept)
         self._kept = renewer().keep(self.id, ttl, self._renew)

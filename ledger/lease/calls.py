@@ -64,7 +64,7 @@ class PoolLeases(ABC, Generic[Found, Block]):
         released, if the exception says that the provider did not do the work.
 
         Args:
-            lease: The token of a lease, which any process may have been granted; or an estimate.
+            lease: The token of a lease, granted to this or another process; or an estimate.
             request_budget: The request's own limit; unlimited without it.
             attribution: Whom and what the call is for.
             extensions: What else the request carries; `attribution` wins over one in here.

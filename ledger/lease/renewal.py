@@ -1,4 +1,4 @@
-"""Renewal: leases of `with` blocks hold on while the blocks run, by one thread for all of them.
+"""Renewal of the leases of running `with` blocks, by one thread for all of them.
 
 In asyncio it is a timer of the loop. A failure is logged, and no block ends because of it.
 """
@@ -27,11 +27,11 @@ _LEAST_S = 0.01
 """The shortest time between two renewals, however short a lease's time to live is."""
 
 RenewCall = Callable[[timedelta], object]
-"""Renews a block's lease for so long, or raises why not."""
+"""Renews a block's lease for a time, or raises the reason why it cannot."""
 
 
 def _next_s(ttl: timedelta, failure: Exception | None = None) -> float:
-    """Return in how many seconds to renew a lease: at half its time, or soon after a failure."""
+    """Return in how many seconds to renew a lease: after half its time, or soon after a failure."""
     return max(_LEAST_S, ttl.total_seconds() / (2 if failure is None else 8))
 
 
@@ -49,7 +49,7 @@ def _report(lease: int, failure: Exception) -> bool:
 
 @dataclass(slots=True)
 class _Kept:
-    """A lease to be renewed. Its place in the dict is never written again, only its time."""
+    """A lease to be renewed. Its item in the dict is never replaced; only its time changes."""
 
     due_s: float
     lease: int
@@ -58,14 +58,14 @@ class _Kept:
 
 
 _numbers = itertools.count()
-"""Goes on in a child process: the numbers of its parent's blocks are none of its own."""
+"""Goes on in a forked child, so that its numbers differ from those of its parent's blocks."""
 
 
 class Renewer:
-    """Renews leases on a thread of its own, which begins with the first of them.
+    """Renews leases on a thread of its own, which is started for the first lease.
 
     Blocks are entered and left in any thread, by finalisers and signal handlers, too. So nothing
-    here takes a lock that the interrupted code may hold: a dict and a `SimpleQueue` do without.
+    here takes a lock that the interrupted code may hold: a dict and a `SimpleQueue` need none.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Renewer:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes_at_s = math.inf
         self._begun = threading.Lock()
-        """Taken by the first one who needs the thread, and never released."""
+        """Taken by the first caller that needs the thread, and never released."""
 
     def keep(self, lease: int, ttl: timedelta, renew: RenewCall) -> int:
         """Renew a lease from now on; return the number by which `let_go` ends that.
@@ -81,8 +81,8 @@ class Renewer:
         Args:
             lease: The lease, for the log.
             ttl: How long it holds from now, and from each renewal.
-            renew: A bound method. Only a weak reference is kept: a block that is lost is not
-                renewed.
+            renew: A bound method. Only a weak reference is kept, so that a block that was dropped
+                is not renewed.
         """
         number, due_s = next(_numbers), time.monotonic() + _next_s(ttl)
         self._kept[number] = _Kept(due_s, lease, ttl, weakref.WeakMethod(renew))
@@ -93,13 +93,13 @@ class Renewer:
         return number
 
     def let_go(self, number: int | None) -> None:
-        """Renew a lease no longer."""
+        """Stop renewing a lease."""
         if number is not None:
             self._kept.pop(number, None)
 
     def _serve(self) -> None:
         while True:
-            # Whoever adds a lease from here on wakes this thread, whatever is found below.
+            # A lease that is added from here on wakes this thread, whatever is found below.
             self._wakes_at_s = math.inf
             soonest_s = min((self._served(*one) for one in self._all()), default=math.inf)
             self._wakes_at_s = soonest_s
@@ -115,7 +115,7 @@ class Renewer:
         while True:
             try:
                 return list(self._kept.items())
-            except RuntimeError:  # a finaliser let a lease go in the middle of this
+            except RuntimeError:  # a finaliser removed a lease meanwhile
                 continue
 
     def _served(self, number: int, kept: _Kept) -> float:
@@ -128,7 +128,7 @@ class Renewer:
         if renew is not None:
             try:
                 renew(kept.ttl)
-            except Exception as error:  # noqa: BLE001 - a block goes on, and so do all others
+            except Exception as error:  # noqa: BLE001 - this block and all others go on
                 failure = error
         if number not in self._kept:  # the block was left meanwhile
             return math.inf
@@ -140,7 +140,7 @@ class Renewer:
 
 
 class TaskRenewer:
-    """Renews one lease on the running loop, without a thread or a task until it is time."""
+    """Renews one lease on the running loop, by a timer that starts a task for each renewal."""
 
     def __init__(
         self, lease: int, ttl: timedelta, renew: Callable[[timedelta], Awaitable[object]]
@@ -154,7 +154,7 @@ class TaskRenewer:
         self._timer = self._wait(None)
 
     def stop(self) -> None:
-        """Renew the lease no longer; this works outside of the loop, too."""
+        """Stop renewing the lease; it may be called outside the loop, too."""
         self._stopped = True
         self._timer.cancel()
 
@@ -185,7 +185,7 @@ def renewer() -> Renewer:
 
 
 def _begin_anew() -> None:
-    # A child process has no thread, and the blocks that it inherited are its parent's.
+    # A forked child has no thread, and the blocks that it inherited belong to its parent.
     global _renewer  # noqa: PLW0603 - one for the process
     _renewer = Renewer()
 

@@ -1,4 +1,4 @@
-"""Lease blocks for tasks, which end their leases also where a task is cancelled or thrown away."""
+"""Lease blocks for tasks, which end their leases even if a task is cancelled or dropped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
 
     _with = "async with"
     _kept: TaskRenewer | None = None
-    """What renews the lease."""
+    """The renewer of the lease, None if it has no time to live."""
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -60,8 +60,9 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
             return
         failure, cancelled = await finished(self._do_end(unbilled=unbilled))
         if isinstance(failure, asyncio.CancelledError):
-            # The loop is shut down, and has cancelled every task, the end's too, perhaps before it
-            # began. If it did begin, it is done, and this second one changes nothing.
+            # The loop is being shut down, and has cancelled every task, that of this end too,
+            # perhaps before it began. If it had begun, it is completed, and this second end changes
+            # nothing.
             _leave(self._do_end(unbilled=unbilled))
             cancelled = cancelled or failure
         if isinstance(failure, LedgerError) and not isinstance(
@@ -79,7 +80,7 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
             if not unbilled:
                 await self._book(lost, self._lost_call(None, self._report))
 
-    if not TYPE_CHECKING:  # without it a type checker refuses `await lease(...)` before it runs
+    if not TYPE_CHECKING:  # lets `await lease(...)` raise a clear error
 
         def __await__(self) -> NoReturn:
             self._unused = False
@@ -104,7 +105,7 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
         self._close()
 
     async def renew(self, ttl: timedelta) -> datetime:
-        """Keep the lease's hold until `ttl` from now, and for as long from each renewal on."""
+        """Keep the lease's hold until `ttl` from now, and by as long at each later renewal."""
         expires_at = await self._renew(ttl)
         self._keep(ttl)
         return expires_at
@@ -140,8 +141,8 @@ async def finished(
 ) -> tuple[BaseException | None, asyncio.CancelledError | None]:
     """Await the end of a lease; return its failure, and a cancellation that came meanwhile.
 
-    A cancellation must not leave the lease open: it is to be raised again after that. The end
-    itself is cancelled only with all tasks of its loop; that is its failure, then.
+    A cancellation must not leave the lease open; the caller raises it again afterwards. The end
+    itself is cancelled only with all tasks of its loop, and then the cancellation is its failure.
     """
     task = asyncio.ensure_future(ending)
     cancelled: asyncio.CancelledError | None = None
@@ -158,8 +159,8 @@ async def finished(
 def _may_await(block: FrameType) -> bool:
     """Tell whether a block that GeneratorExit ends can still await something.
 
-    A task of the loop closes an asynchronous generator and awaits it. A coroutine that is closed
-    or garbage collected has to end at once.
+    An asynchronous generator is closed by a task of the loop, which awaits the closing. A coroutine
+    that is closed or garbage-collected must end at once.
     """
     if not block.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
         return False

@@ -62,7 +62,7 @@ from ledger.lease import LeaseBlock, leasing
 from ledger.managers.memory_state import MemoryState
 
 _Effect = TypeVar("_Effect", bound=rules.Effect | None)
-"""What a change does to a lease and the balance; a credit does nothing to either."""
+"""The effect of a change on a lease and the balance; None for a credit, which changes neither."""
 
 
 class SharedPoolBudgetManager(Budget[LeaseBlock]):
@@ -97,7 +97,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         # Leases that were abandoned in the middle of a change; they are ended right after it.
         self._left: deque[tuple[BudgetLease, UsageEstimate | None]] = deque()
         self._proof = os.urandom(8)
-        """What all leases of this manager have: another manager grants the same numbers."""
+        """The proof of all leases of this manager, since another manager grants the same
+        numbers."""
         self._queues = CapacityQueues()
         free = partial(self._queues.free, [_THE_POOL])
         self._state = MemoryState(options, self._clock(), self._proof, free)
@@ -116,7 +117,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         check_reserve(extensions, estimate, request_budget, wait_s)
         if wait_s == 0 or not request_budget.allows_estimate(estimate):
             return self._reserve(extensions, estimate, request_budget)
-        self._require_priced(extensions, estimate)  # no capacity that comes back would help
+        self._require_priced(extensions, estimate)  # waiting would not help
 
         waiter = ThreadWaiter([_THE_POOL], wait_s)
 
@@ -134,7 +135,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             _THE_POOL,
             waiter,
             ask=ask,
-            look=lambda: True,  # in memory, asking costs no more than looking first
+            look=lambda: True,  # in memory, asking costs no more than a poll
             ask_last=lambda: self._reserve(extensions, estimate, request_budget),
         )
 
@@ -195,7 +196,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         report: UsageReport | None = None,
     ) -> None:
         check_abandon(lease, estimate, report)
-        if self._changes_here():  # called by a finaliser: the change it interrupted comes first
+        if self._changes_here():  # a finaliser calls this; the interrupted change must end first
             self._left.append((lease, estimate))
             return
         self._change(lambda _now: self._state.abandon(lease, estimate), spared=lease.id)
@@ -249,15 +250,15 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._change(lambda now: self._state.credit(now, credit))
 
     def credits(self) -> list[CreditStatus]:
-        """Return how far each credit is used by now, in the order in which they were given."""
+        """Return how far each credit is used, in the order in which they were given."""
         with self._lock:
             return self._state.credits(self._clock())
 
     def alerts(self, after: str | None = None) -> list[Alert]:
         """Return every threshold crossing behind a cursor, in order, as `Books.alerts` does.
 
-        They end with the manager, which keeps the newest 10,000. Until its next change a manager
-        does not see that a lease is due, or that a window has ended.
+        They end with the manager, which keeps the newest 10,000. A manager notices only with its
+        next change that a lease is due or a window has ended.
 
         Args:
             after: The cursor of the last alert that was dealt with; None for all crossings.
@@ -290,8 +291,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
 
         Args:
             decide: Decides the change.
-            spared: A lease that it is about, and that does not expire before.
-            late: Whether it expires all the same if it was due in an earlier window.
+            spared: The lease that the change is about, which does not expire first.
+            late: Whether that lease expires first if it was due in an earlier window.
         """
         try:
             return self._change_locked(decide, spared, late=late)
@@ -332,7 +333,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
 
 
 _THE_POOL = 0
-"""The key of the only capacity queue: there is one pool."""
+"""The key of the only capacity queue, since there is one pool."""
 
 
 def _check_key(idempotency_key: object) -> None:

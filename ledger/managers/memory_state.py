@@ -1,4 +1,4 @@
-"""The state of a pool in memory, and each change of it. The manager calls it behind its lock."""
+"""The state of a pool in memory, and its changes. The manager calls it under its lock."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _NOTHING_DUE = rules.Due()
 
 
 class MemoryState:
-    """The balance, the window and the leases of a pool, and what limits and credits count.
+    """The balance, window and leases of a pool, and the history that limits and credits count.
 
-    Each call is decided by a method that returns an effect, and `apply` makes that the state. An
-    exception that breaks into a method may leave the state changed in part.
+    A method decides each call and returns an effect, and `apply` changes the state by it. An
+    exception that interrupts a method may leave the state changed in part.
     """
 
     def __init__(
@@ -48,27 +48,27 @@ class MemoryState:
         self._recorded_at = now
         self._window = rules.begin_window(policy, now, Totals())
         self._leases: dict[int, LeaseState] = {}
-        # What is assumed of the leases that have expired, unless the policy gave their holds back.
+        # The usage assumed of expired leases, unless the policy gave their holds back.
         self._assumed: dict[int, Usage] = {}
         # The windows in which they expired.
         self._charged_in: dict[int, WindowState | None] = {}
-        # The window as the change at hand leaves it, None where it does not touch it.
+        # The window after the present change, None if the change does not affect it.
         self._window_after: WindowState | None = None
-        # The thresholds that were reached before what the change replaces was taken back.
+        # The thresholds that were reached before the change took back an assumed charge.
         self._reached_before: set[str] | None = None
-        # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
+        # A heap of (expires_at, lease id). A renewal adds an item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
-        # What limits and credits count, where there are any.
+        # The history that limits and credits count, if there are any.
         self._history = rules.Track()
         self._credit_book = CreditBook(0, now, Totals())
         """The credits; those of a manager that is not prepaid are none."""
         self._counts_back = bool(policy.limits or policy.prepaid)
         self._reported: set[tuple[str, Direction]] = set()
         self.booked: dict[str, tuple[Usage, UsageEstimate | None]] = {}
-        """What was booked of lost leases, by their tokens."""
+        """The booked calls of lost leases, by their tokens."""
         self.crossed: deque[ThresholdCrossing] = deque()
-        """Crossings of which nobody was told yet."""
+        """Crossings that were not reported yet."""
         self.crossings = NewestCrossings(proof)
 
     # What a call decides.
@@ -143,7 +143,7 @@ class MemoryState:
     def book_lost(
         self, now: Micros, lost: BudgetLease, usage: Usage, estimate: UsageEstimate | None
     ) -> rules.Effect:
-        """Return the effect of a lost lease's usage, behind a grant that holds nothing."""
+        """Return the effect of a lost lease's usage, after a reservation that holds nothing."""
         self._granted += 1
         about: Any = {"lease_id": self._granted, "ceiling": U64_MAX}
         nothing = UsageEstimate.zero()
@@ -161,7 +161,7 @@ class MemoryState:
         return rules.abandon(by, balance, lease, **about, estimate=estimate)[0]
 
     def credit(self, now: Micros, credit: Credit) -> None:
-        """Add a prepaid amount. It does nothing to a lease or the balance, so it has no effect.
+        """Add a prepaid amount. It changes no lease and no balance, so there is no effect.
 
         Raises:
             InvalidInputError: The pool is not prepaid on an axis on which the credit gives
@@ -183,12 +183,12 @@ class MemoryState:
     # What a change does before it decides, and after.
 
     def catch_up(self, now: Micros, spared: int | None, *, late: bool) -> None:
-        """Expire what is due, and begin the window that is current.
+        """Expire due leases, and begin the current window.
 
         Args:
             now: The time by the manager's clock.
-            spared: A lease that does not expire, since the change is about it.
-            late: Whether it expires all the same if it was due in an earlier window.
+            spared: The lease that the change is about, which does not expire.
+            late: Whether that lease expires if it was due in an earlier window.
         """
         begun = rules.roll_over(self._policy, self._window, self._balance, now)
         if begun is not None:
@@ -197,7 +197,7 @@ class MemoryState:
         self._expire(now, spared)
 
     def apply(self, effect: rules.Effect, now: Micros) -> None:
-        """Make an effect the state."""
+        """Change the state by an effect."""
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
         reached, self._reached_before = self._reached_before, None
         if reached is None:
@@ -222,22 +222,22 @@ class MemoryState:
         ):
             heapq.heappush(self._due, (lease.expires_at, lease.lease))
 
-    # Questions, which change nothing.
+    # Reads, which change nothing.
 
     def remaining(self, now: Micros) -> Remaining:
-        """Return what the next change would find remaining."""
+        """Return what remains, as the next change would find it."""
         due = self._due_by(now)
         bounds = self._limits(now, due), self._credits(now, due)
         return rules.remaining(self._policy, *self._stands(now, due), *bounds)
 
     def credits(self, now: Micros) -> list[CreditStatus]:
-        """Return how far each credit is used by now, in the order in which they were given."""
+        """Return how far each credit is used, in the order in which they were given."""
         due = self._due_by(now)
         credits = self._credits(now, due)
         return [] if credits is None else [*credits.states(self._stands(now, due).balance)]
 
     def _due_by(self, now: Micros) -> rules.Due:
-        """Return what leases that are due come to, which the next change lets expire."""
+        """Return the sums of due leases, which the next change lets expire."""
         if not self._due or self._due[0][0] > now:
             return _NOTHING_DUE
         numbers = {lease_id for expires_at, lease_id in self._due if expires_at <= now}
@@ -246,7 +246,7 @@ class MemoryState:
         return rules.overdue(rules.current(), self._policy.settlement, holds)
 
     def _stands(self, now: Micros, due: rules.Due) -> rules.Standing:
-        """Return the balance and the window as the next change finds them."""
+        """Return the balance and the window as the next change will find them."""
         return rules.stand(
             self._policy,
             self._balance,
@@ -258,7 +258,7 @@ class MemoryState:
         )
 
     def _limits(self, now: Micros, due: rules.Due = _NOTHING_DUE) -> rules.Limits | None:
-        """Return the policy's limits by now, None where it has none."""
+        """Return the policy's limits at present, None if it has none."""
         if not self._policy.limits:
             return None
         return rules.Limits(
@@ -268,14 +268,14 @@ class MemoryState:
     def _credits(
         self, now: Micros | None = None, due: rules.Due = _NOTHING_DUE
     ) -> rules.Credits | None:
-        """Return the credits by now, or as the newest change left them; None if not prepaid."""
+        """Return the credits at present, or after the newest change; None if not prepaid."""
         if not self._policy.prepaid:
             return None
         at = self._recorded_at if now is None else max(now, self._recorded_at)
         return rules.Credits(self._policy, self._credit_book, at, self._history.with_due(due.dated))
 
     def _roll_over(self, now: Micros, begin: Callable[..., Any] = rules.roll_over) -> None:
-        """Begin the window that is current at `now`; no threshold was reported in it yet."""
+        """Begin the window that is current at `now`. No threshold is reported in it yet."""
         window = begin(self._policy, self._window, self._balance, now)
         if window is not None:
             reached, self._window = self._reached(), window
@@ -317,10 +317,10 @@ class MemoryState:
     def _make_room(
         self, now: Micros, lease: BudgetLease, kind: EntryKind, usage: Usage | None = None
     ) -> tuple[Balance, LeaseState | None]:
-        """Take back what was assumed of an expired lease, as far as `usage` takes its place.
+        """Take back the assumed usage of an expired lease, as far as `usage` replaces it.
 
-        Returns the balance and the lease that the record of the usage builds on. No such record is
-        refused.
+        Returns the balance and the lease on which the record of the usage builds. Such a record is
+        never refused.
         """
         known = self._known(lease)
         if known is None or lease.id not in self._assumed:
@@ -336,13 +336,13 @@ class MemoryState:
         if self._counts_back:
             self._reached_before = self._reached()
             self._note_committed(now, effect.balance, self._dated(effect, now))
-            self._balance = effect.balance  # what the usage commits is counted from here
+            self._balance = effect.balance  # the committed usage is counted from here
         return effect.balance, effect.lease
 
     def _take_back(
         self, lease_id: int, moved: UsageDifference, kind: EntryKind, usage: Usage | None
     ) -> None:
-        """Let what an earlier window was charged for a lease free nothing in this one."""
+        """Keep a charge of an earlier window from freeing capacity in this one."""
         charged_in = self._charged_in[lease_id]
         if self._window is None or charged_in is None or charged_in.start == self._window.start:
             return
@@ -351,7 +351,7 @@ class MemoryState:
         self._window_after = rules.without(self._window, rules.taken_back(by))
 
     def _dated(self, effect: rules.Effect, now: Micros) -> rules.Charge | None:
-        """Return when else an entry counts than now, and what it commits; None if it is now."""
+        """Return when a dated entry counts, and what it commits; None if it counts now."""
         if not rules.has_ended(effect.lease, max(now, self._recorded_at)):
             return None
         return _ends(effect.lease), effect.balance.committed.minus(self._balance.committed)
@@ -383,7 +383,7 @@ class MemoryState:
             self.crossings.add(crossing)
 
     def _after(self, now: Micros, ttl_us: int) -> Micros:
-        """Return `ttl_us` after now, or after the newest change if the clock went back."""
+        """Return the time `ttl_us` after now, or after the newest change if the clock went back."""
         return Micros(max(now, self._recorded_at) + ttl_us)
 
     def _known(self, lease: BudgetLease) -> LeaseState | None:
@@ -395,6 +395,6 @@ class MemoryState:
 
 
 def _ends(lease: LeaseState) -> Micros:
-    """Return when the hold of a lease that is due, or has expired, ended."""
-    assert lease.expires_at is not None  # noqa: S101 - others are never due
+    """Return when the hold of a due or expired lease ended."""
+    assert lease.expires_at is not None  # noqa: S101 - other leases are never due
     return lease.expires_at

@@ -206,7 +206,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             usage: The whole usage that the entry should have recorded.
             reason: Why, 1 to 2,000 characters; kept in the journal.
             idempotency_key: The caller's name for this correction: repeating it changes nothing.
-            expected: The usage that the entry must have until now; by default any.
+            expected: The usage that the entry must have before the correction; by default any.
             actor: Who corrects, 1 to 255 characters; by default the `actor` of `Ledger.open`.
 
         Raises:
@@ -214,8 +214,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             AmountOutOfRangeError: An amount is above 2^63-1.
             EntryCorrectedError: The entry has another usage than `expected`.
             UncorrectableEntryError: No such entry in this pool, or one of another kind, or its
-                lease has not ended. Of an expiry: its lease has ended, and what was recorded took
-                the place of what was assumed; or it assumed nothing.
+                lease has not ended. Of an expiry: its lease has ended, so that recorded usage has
+                replaced the assumed usage; or it assumed nothing.
             IdempotencyConflictError: The key was used with other arguments.
         """
         check_type("usage", usage, Usage)
@@ -227,13 +227,13 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     def import_calls(
         self, calls: Sequence[PastCall], reason: str, *, actor: str | None = None
     ) -> list[ImportedCall]:
-        """Record calls of the past that this store does not know, and return what became of each.
+        """Record calls of the past that this store does not have; return the result of each.
 
-        Each becomes an entry of kind import, whatever the pool has left, once under its key. It
-        counts at its own time: in the window and in the limits that held the call, and not in
-        those of today. 256 calls share a transaction; each of them is written or not.
+        Each becomes an entry of kind import, once under its key, whatever the pool has left. It
+        counts at the time of the call: in the window and in the limits of that time, not in those
+        of today. 256 calls share a transaction; each of them is written or not.
 
-        A call that the pool recorded live is not looked for here: `ledger.importing` does that.
+        Calls that the pool recorded live are not searched here: `ledger.importing` does that.
 
         Args:
             calls: The calls.
@@ -265,8 +265,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
 
         Args:
             calls: The calls. A denial is kept in the journal.
-            at_once: How many leases are held at the same time, 1 to 128: each is settled when so
-                many are. All are settled at the end of a transaction.
+            at_once: How many leases are held at the same time, 1 to 128. A lease is settled when
+                this many are held, and at the end of each transaction.
 
         Returns:
             The lease of each call, None where it was denied.
@@ -274,10 +274,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         Raises:
             InvalidInputError: An argument of another type or out of range, a call without an
                 idempotency key, or one dated more than a day ahead of the store's clock.
-            IdempotencyConflictError: A key was used for another call. The calls of transactions
-                before it were recorded.
-            BudgetError: A call is refused, and not for what is left. Other calls of its
-                transaction, and of those before it, were recorded.
+            IdempotencyConflictError: A key was used for another call. The calls of earlier
+                transactions were recorded.
+            BudgetError: A call is refused for another reason than what is left. Other calls of its
+                transaction, and of earlier ones, were recorded.
             AmountOutOfRangeError: An amount is above 2^63-1. Nothing was written.
         """
         asked = checked(calls, at_once)
@@ -300,7 +300,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         )
 
     def status(self) -> PoolStatus:
-        """Return where the pool stands by now: policy, balance, window and what is left here."""
+        """Return the pool's status: policy, balance, window and what is left here."""
         return self._read(self._status)
 
     _block = leasing(LeaseBlock)
@@ -355,7 +355,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             )
         if found is None or not found.is_proved(proof):
             raise LostLeaseError(lease, pool=self.name)
-        if found.origin_pool_id is not None:  # a mirror entry: a child pool granted the lease
+        if found.origin_pool_id is not None:  # a mirror: a child pool granted the lease
             raise UnknownLeaseError(lease, "elsewhere")
         if found.state.phase is LeasePhase.ENDED:
             raise UnknownLeaseError(lease, "ended")

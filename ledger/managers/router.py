@@ -84,7 +84,7 @@ class BudgetRouter(Budget[LeaseBlock]):
     ) -> tuple[str | UUID | None, Callable[[], LedgerBudgetManager]]:
         """Return the name or the identity of a call's pool, and a function that finds its budget.
 
-        This itself never reads the store. The function does, but only once for each pool.
+        This method never reads the store. The returned function does, but only once for each pool.
 
         Raises:
             InvalidInputError: The lease or the extensions are of another type, or `choose` did not
@@ -117,7 +117,7 @@ class BudgetRouter(Budget[LeaseBlock]):
         """Return the name of the pool that granted a lease.
 
         Raises:
-            InvalidInputError: It is no lease.
+            InvalidInputError: `lease` is no `BudgetLease`.
             UnknownLeaseError: No pool of this store granted it.
         """
         return self._granted(lease).name
@@ -130,7 +130,7 @@ class BudgetRouter(Budget[LeaseBlock]):
         """
         if name not in self._by_name:
             found = self._by_name[name] = self._named(name)
-            # So that a lease can be settled, or its usage kept, while the store is away.
+            # So that a lease can be settled, or its usage kept, while the store is unavailable.
             self._by_identity[found.identity] = found
         return self._by_name[name]
 

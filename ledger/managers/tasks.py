@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Make a call on a thread of the loop's executor, in the time that it has from now on."""
+    """Make a call on a thread of the loop's executor; its time-out counts from now."""
     return await asyncio.to_thread(
         begun, time.monotonic(), functools.partial(call, *args, **kwargs)
     )
@@ -38,8 +38,8 @@ class _TaskCalls(LedgerBudgetManager):
     """The calls of one pool, each of which returns an awaitable instead of its answer.
 
     Each call of `LedgerBudgetManager` checks its arguments and returns the answer of `_reserve`,
-    `_do` or `_read`. These return awaitables here, so every call becomes one for tasks and is
-    written once. The inherited return types are wrong for a type checker, so only
+    `_do` or `_read`. These return awaitables here, so each call serves tasks, too, and is written
+    once. The inherited return types are wrong for a type checker, so only
     `AsyncLedgerBudgetManager` uses this class.
     """
 

@@ -1,4 +1,4 @@
-"""How a trace is run: what is asked of a budget for each row, and which traces are refused."""
+"""How a trace is run: the operations for each row, and which traces are refused."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class Backtest:
     Attributes:
         trace: The recorded calls: a file that `read_bill` has read, with the time, the input and
             the output of each.
-        runs: How rows are cut into runs.
-        prices: What tokens cost, where a row does not say what the call cost.
-        estimate_output_tokens: The output tokens that every call is estimated at. With None, each
-            call is estimated at what was recorded of it.
-        workers: How many calls are made at the same time, 1 to 128: each is settled when so many
-            are reserved. With one, each is settled before the next is reserved.
+        runs: How rows are grouped into runs.
+        prices: The prices of tokens, for rows without a cost.
+        estimate_output_tokens: The estimated output tokens of every call. With None, each call is
+            estimated at its recorded usage.
+        workers: How many calls are made at the same time, 1 to 128. A call is settled when this
+            many are reserved; with 1, before the next is reserved.
 
     Raises:
         BillingFileError: A row lacks its time, or has amounts that no store can hold; or there are
             no rows.
-        InvalidInputError: Another argument makes no sense; or calls are to be estimated, and
-            nothing but the trace's own costs says what they cost.
+        InvalidInputError: Another argument is not valid; or calls are to be estimated, and only the
+            trace's own costs say what they cost.
     """
 
     trace: Bill
@@ -86,19 +86,19 @@ class Backtest:
         self._check_rows()
 
     def estimate(self, row: BillLine) -> UsageEstimate:
-        """Return what is held for a row before it is run."""
+        """Return the estimate of a row."""
         return UsageEstimate(**dict(zip(ESTIMATE_FIELDS, self._figures(row)[0], strict=True)))
 
     def usage(self, row: BillLine) -> Usage:
-        """Return what a row really used; its own cost wins over one computed from prices."""
+        """Return the usage of a row; its own cost wins over one computed from prices."""
         return Usage(**dict(zip(USAGE_FIELDS, self._figures(row)[1], strict=True)))
 
     def outline(self, row: BillLine, position: int, key: str) -> Outline:
-        """Return what is asked of a budget for a row.
+        """Return the operations for a row.
 
         Args:
             row: The row.
-            position: How many rows come before it.
+            position: The number of rows before it.
             key: The idempotency key of its reservation.
         """
         estimate, usage = self._figures(row)
@@ -111,7 +111,7 @@ class Backtest:
         return _attribution(run_id, row.model, row.provider, row.tenant, row.agent)
 
     def _figures(self, row: BillLine) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the amounts of what is held for a row, and of what it used."""
+        """Return the amounts of a row's estimate and of its usage."""
         said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
         tokens_in, output = (said[axis] for axis in _AXES)
         cached = {
@@ -130,7 +130,7 @@ class Backtest:
 
     @property
     def costs_are_recorded(self) -> bool:
-        """Whether calls cost what the trace says: it has costs, and no prices are given."""
+        """Whether the trace's costs are used: it has costs, and no prices are given."""
         return COST_FIELD in self.trace.axes and not self._has_prices
 
     @property
@@ -144,7 +144,7 @@ class Backtest:
 
     @property
     def _cache_prices(self) -> dict[str, Decimal | None]:
-        """What cached input costs, by the axes that the trace has of it."""
+        """The prices of cached input, by the axes of it that the trace has."""
         prices = {
             "cache_read_tokens": self.prices.cache_read_usd,
             "cache_creation_tokens": self.prices.cache_write_usd,
@@ -157,7 +157,7 @@ class Backtest:
 
     @property
     def priced_as_input(self) -> dict[str, int]:
-        """How many cached tokens the trace has that have no price of their own, by their axis."""
+        """How many cached tokens without a price of their own the trace has, by axis."""
         if not self._has_prices:
             return {}
         places = {
@@ -171,10 +171,10 @@ class Backtest:
         }
 
     def check_priced(self, options: SharedPoolBudgetOptions) -> None:
-        """Refuse a trace whose calls have no cost, where the pool limits cost.
+        """Refuse a trace whose calls have no cost if the pool limits cost.
 
         Raises:
-            InvalidInputError: Neither the trace nor the prices say what a row costs.
+            InvalidInputError: A row has no cost, neither in the trace nor by prices.
         """
         prices = self.prices
         if prices.input_usd and prices.output_usd and 0 not in self._cache_prices.values():
@@ -197,12 +197,12 @@ class Backtest:
         """Refuse a trace with a call that is dated more than a day ahead of the store's clock.
 
         Raises:
-            BillingFileError: A row is.
+            BillingFileError: A row is dated so.
         """
         clock, last = to_micros("now", now), self.trace.last
         if last is None or to_micros("time", last) - clock <= AHEAD_MAX_US:
             return
-        for row in self.trace.lines:  # the last time may be the end of a line, which is no call's
+        for row in self.trace.lines:  # the last time may be a line's end
             assert row.at is not None  # noqa: S101 - rows without a time are refused
             try:
                 check_not_ahead("time", to_micros("time", row.at), clock)
@@ -210,7 +210,7 @@ class Backtest:
                 raise self._bad(row.line, str(error)) from error
 
     def _check_rows(self) -> None:
-        """Refuse rows that no pool can hold, by the extremes if these say that there are none."""
+        """Refuse rows that no pool can hold; the extremes tell first whether there may be any."""
         trace = self.trace
         if (
             self._prices_cache
@@ -220,8 +220,9 @@ class Backtest:
         ):
             for row in trace.lines:
                 self._check_row(row)
-        # Costs grow with tokens: if a row with the most of everything fits, all of them do. Not so
-        # where cached input has a price of its own: more of it is less of the other.
+        # Costs grow with tokens, so if a row with the most of everything fits, all rows do. This
+        # does not hold if cached input has a price of its own, since more cached input means less
+        # other input.
         largest = trace.lines[0]._replace(amounts=tuple(trace.most))
         if not self._prices_cache and all(
             self._fits(largest._replace(has_cost=has_cost)) for has_cost in (True, False)
@@ -265,12 +266,12 @@ def _attribution(
     tenant: str | None,
     agent: str | None,
 ) -> Attribution:
-    """Return whom calls were for, without their ids: most of a trace's have the same."""
+    """Return an attribution without the request id, which most calls of a trace share."""
     return Attribution(run_id=run_id, model=model, provider=provider, tenant=tenant, agent=agent)
 
 
 def _refusal(options: SharedPoolBudgetOptions, estimate: UsageEstimate) -> UnpricedCallError | None:
-    """Return why a pool refuses an estimate as one without a cost, None if it does not."""
+    """Return why a pool refuses an estimate without a cost, None if it does not."""
     try:
         require_priced(options, estimate, None, None)
     except UnpricedCallError as error:
@@ -279,7 +280,7 @@ def _refusal(options: SharedPoolBudgetOptions, estimate: UsageEstimate) -> Unpri
 
 
 def _is_time(*moments: datetime | None) -> bool:
-    """Tell whether each is a time that a journal has."""
+    """Tell whether each is a time that a journal can hold."""
     try:
         for moment in moments:
             check_moment("time", moment)

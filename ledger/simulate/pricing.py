@@ -1,4 +1,4 @@
-"""Exact prices and costs: decimals as they are written, the cost of a row rounded up once."""
+"""Exact prices and costs: decimals as written, and the cost of a row rounded up once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.core.errors import InvalidInputError
 from ledger.files.numbers import shown
 
 _MICROS = 1_000_000
-_DIGITS_MAX = 40  # more than any amount has (19); it keeps exact arithmetic small
+_DIGITS_MAX = 40  # more than any amount has (19), to keep exact arithmetic small
 
 
 def parse_decimal(name: str, text: str) -> Decimal:
@@ -32,7 +32,7 @@ def parse_count(name: str, text: str) -> int:
     """Return a whole number of 0 or more that a store can hold.
 
     Raises:
-        InvalidInputError: It is not written in digits alone.
+        InvalidInputError: It has other characters than digits.
         AmountOutOfRangeError: It is above 2^63-1.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
@@ -93,10 +93,10 @@ class Prices:
 
 @lru_cache
 def _in_integers(prices: Prices) -> tuple[int, int, int, int, int]:
-    """Return what a token of each kind costs, and in how many parts of a micro-USD.
+    """Return the integer price of a token of each kind, and how many units make a micro-USD.
 
-    The kinds are input, output, what is read from a cache and what is written to one. Integers,
-    because Decimal rounds to 28 digits, and a count times a price can have more.
+    The kinds are input, output, cache reads and cache writes. Integers are used, since Decimal
+    rounds to 28 digits, and a count times a price can have more.
     """
     cached = prices.cache_read_usd, prices.cache_write_usd
     given = [Fraction(prices.input_usd), Fraction(prices.output_usd)]

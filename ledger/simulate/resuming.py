@@ -1,4 +1,4 @@
-"""What is asked of a budget for the rows of a trace, and which of them are in the books so."""
+"""The operations for the rows of a trace, and which of them the store already has."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _POOL = select(pools.c.pool_id).where(pools.c.identity == bindparam("identity"))
 
 
 class Outline(NamedTuple):
-    """What is asked of a budget for a row, whose values were checked when it was read.
+    """The operations for a row, whose values were checked when it was read.
 
     Attributes:
         key: The idempotency key of its reservation.
@@ -52,7 +52,7 @@ class Outline(NamedTuple):
     occurred_at: Micros
 
     def call(self) -> Replayed:
-        """Return what asks for it."""
+        """Return the operations."""
         reserve = ReserveReplayed(
             key=self.key,
             key_given=True,
@@ -72,7 +72,7 @@ class Outline(NamedTuple):
 def finished(
     book: Ledger, budget: LedgerBudgetManager, rows: Sequence[Outline]
 ) -> list[bool] | None:
-    """Return for each row whether it was admitted; None if one of them is not done as it is asked.
+    """Return for each row whether it was admitted; None unless the store has every row as given.
 
     Raises:
         LedgerUnavailableError: The store cannot be read.

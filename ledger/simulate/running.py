@@ -25,7 +25,7 @@ _DENIALS_KEPT = 10
 
 
 class Verdict(StrEnum):
-    """What became of a row."""
+    """The outcome of a row."""
 
     ADMITTED = "admitted"
     DENIED = "denied"
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of a trace.
+    """The result of running a trace.
 
     Attributes:
         admitted: Rows that were reserved and settled.
@@ -56,11 +56,11 @@ def run(
     resume: bool = False,
     progress: Callable[[Verdict], object] | None = None,
 ) -> Result:
-    """Reserve and settle every row of a trace, and return what became of them.
+    """Reserve and settle every row of a trace, and return the result.
 
-    Every row has idempotency keys made from its request id; without one from the file's hash and
-    the row's line. A second run or a resumed one therefore never counts a row twice by accident,
-    nor does one of a log that has grown.
+    Every row has idempotency keys made from its request id, or else from the file's hash and the
+    row's line. So a second or resumed run, and one of a log that has grown, never counts a row
+    twice.
 
     Args:
         book: The store, which is searched for an earlier run of the same trace.

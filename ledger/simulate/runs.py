@@ -1,4 +1,4 @@
-"""Rules that cut the rows of a trace into runs."""
+"""Rules that group the rows of a trace into runs."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def detail(
         reason: The reason, if one was given.
 
     Raises:
-        NotPermittedError: The role may not write such entries. The database would refuse the
-            whole transaction, with all that others do in it.
+        NotPermittedError: The role may not write such entries. The database would refuse the whole
+            transaction, with the calls of others in it.
     """
     (found,) = LOGIN_ROLE.rows(connection, {})
     if not found["may_manage"]:
@@ -55,7 +55,7 @@ def detail(
 def _user(number: int) -> str:
     """Return the name of the operating system's user.
 
-    Not by the environment, as far as the system has accounts: there anybody can be anybody.
+    The environment is not asked if the system has accounts, since a program can set it to any name.
     """
     if sys.platform == "win32":
         name = getpass.getuser()
@@ -64,6 +64,6 @@ def _user(number: int) -> str:
 
         try:
             name = pwd.getpwuid(number).pw_name
-        except KeyError:  # a container may run under a number without an account
+        except KeyError:  # a container may run under a user id without an account
             name = str(number)
     return name.encode(errors="replace").decode()[:NAME_MAX_CHARS]

@@ -1,4 +1,4 @@
-"""The threshold crossings of a store's pools as alerts, behind a consumer's cursor."""
+"""The threshold crossings of a store's pools as alerts, from a consumer's cursor on."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def alerts(
     damaged: LeftOut,
     left_out: LeftOut | None,
 ) -> Iterator[Alert]:
-    """Return every crossing of some pools behind a cursor, pool by pool, each in its order.
+    """Return every crossing of some pools after a cursor: pool by pool, in the order of entries.
 
     Args:
         database: The store.
         store: Its identity.
         journals: The pools.
-        after: The cursor; None is before the first crossing.
-        damaged: What is wrong with pools that are not among them.
+        after: The cursor; None starts at the first crossing.
+        damaged: The errors of pools that cannot be read.
         left_out: As in `Books.alerts`.
 
     Raises:
-        InvalidInputError: The cursor is none, or of another store.
+        InvalidInputError: `after` is no cursor, or one of another store.
     """
-    given = read_cursor(after, store)  # now, and not when the first alert is asked for
+    given = read_cursor(after, store)  # checked now, and not when the first alert is asked for
     return _alerts(database, store, journals, given, damaged, left_out)
 
 
@@ -99,17 +99,17 @@ def _alerts(
 
 
 def _newest(connection: Connection, only: PoolId | None) -> dict[PoolId, Given]:
-    """Return the newest crossing of each pool that has one, or of one pool alone."""
+    """Return the newest crossing of each pool that has one, or only that of one pool."""
     query = _NEWEST if only is None else _NEWEST.where(pools.c.pool_id == only)
     return {row.pool_id: Given.of(row.seq, row.hash) for row in connection.execute(query)}
 
 
 def _behind(database: Database, pool: PoolJournal, given: Given | None) -> Iterator[dict[str, Any]]:
-    """Return the entries of a pool that report crossings which were not given yet.
+    """Return the entries of a pool that report crossings not given yet.
 
-    If another entry has the number of the last one that was given, a backup was restored, or a
-    failover lost the newest entries. Then it is not known what was crossed since: all of it is
-    given again.
+    If another entry now has the number of the last crossing that was given, a backup was restored,
+    or a failover lost the newest entries. Then all crossings are given again, since it is not known
+    which are new.
     """
     if given is not None:
         found = stream(database, pool, after=given.seq - 1, kind=EntryKind.THRESHOLD)

@@ -26,10 +26,10 @@ BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)
 _Row = Mapping[str, Any]
 Optionals = tuple[int | None, ...]
 AmountGroups = tuple[Optionals, Optionals, Optionals, int | None, Optionals, Optionals, int | None]
-"""The estimate, the request budget and the usage of an entry; its lease's number, what that holds,
-what it has used, and when it expires."""
+"""The estimate, the request budget and the usage of an entry; and the number of its lease, what the
+lease holds, what it has used, and when it expires."""
 
-# Before Python 3.12, to look up a member in its class is a function call.
+# Before Python 3.12, looking up an enum's member is a function call.
 _RESERVATION, _ENDED = EntryKind.RESERVATION, LeasePhase.ENDED
 
 
@@ -63,9 +63,9 @@ class Group:
             return
         try:
             fits = _greatest(amounts) <= I64_MAX
-        except TypeError:  # a part is absent
+        except TypeError:  # an absent amount
             fits = False
-        if fits:  # most do
+        if fits:  # most values do
             return
         for name, amount in zip(self._names, amounts, strict=True):
             if amount is not None and amount > I64_MAX:
@@ -81,13 +81,13 @@ class Group:
 
 
 class UsageGroup(Group):
-    """The columns of a usage. What is included in other amounts is NULL where it is 0."""
+    """The columns of a usage. An amount that is included in another one is NULL if it is 0."""
 
     def values(self, value: object | None) -> tuple[int | None, ...]:
         """Return the values of the columns."""
         if value is None:
             return self._absent
-        # Unrolled, as on all of the write path. Another amount would fail at once.
+        # Unrolled, as on all of the write path. A new amount would fail here at once.
         tokens_in, tokens_out, tokens, cost, created, read, reasoned = self.present(value)
         return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
 
@@ -129,9 +129,9 @@ def amount_groups(
 ) -> AmountGroups:
     """Return the values of the columns `AMOUNT_COLUMNS`, group by group.
 
-    What a lease holds and has used is stored only where the entry's kind, estimate and usage do not
-    say it: a reservation holds its estimate and one request, other entries leave nothing held; and
-    what they record is all that was used.
+    What a lease holds and has used is stored only if it does not follow from the entry's kind,
+    estimate and usage. By default a reservation holds its estimate and one request, other entries
+    leave nothing held, and the usage of the entry is all that the lease has used.
     """
     estimated, budget = ESTIMATE.values(estimate), BUDGET.values(request_budget)
     spent = _NO_USED if usage is None else USAGE.values(usage)
@@ -167,7 +167,7 @@ amounts_in: Callable[[_Row], tuple[int | None, ...]] = itemgetter(*AMOUNT_COLUMN
 
 
 def held_by_kind(kind: str, estimated: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Return what an entry of a kind leaves its lease, as far as its kind and estimate say it."""
+    """Return what a lease holds after an entry of a kind, by its kind and estimate alone."""
     if kind == _RESERVATION:
         return (*estimated[-2:], 1)
     return _NOTHING

@@ -1,4 +1,4 @@
-"""Anchors: hashes of entries that were kept outside the store, to be held against it later."""
+"""Anchors: hashes of entries that are kept outside the store, to be compared with it later."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Anchor:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read what `str` makes of one.
+        """Return the anchor that a text from `str` describes.
 
         Raises:
-            InvalidInputError: It is none.
+            InvalidInputError: The text is no anchor.
         """
         check_type("expect", text, str)
         found = _FORM.fullmatch(text)
@@ -62,13 +62,13 @@ class Expected:
         self._seqs = {seq for seq, _ in self._kept}
 
     def problem(self, seq: int, found: bytes) -> str | None:
-        """Return what is wrong with an entry that fits the one before it."""
+        """Return what is wrong with an entry by an anchor, None if nothing is."""
         if seq not in self._seqs or {one for one in self._kept if one[0] == seq} == {(seq, found)}:
             return None
         return "its hash is not the one that was kept: it, or an entry before it, is another by now"
 
     def missing(self, newest: int) -> str | None:
-        """Return what is wrong with a pool that ends with this entry."""
+        """Return what is wrong with a pool that ends with this entry, None if nothing is."""
         last = max(self._seqs, default=0)
         if last <= newest:
             return None

@@ -28,7 +28,7 @@ REMEMBERED = 4_096
 """How many leases, attributions or policies of one pool are kept in memory."""
 
 NO_CONTENT = hashing.attribution_content(Attribution())
-"""The content of an attribution that says nothing: none is stored for it."""
+"""The content of an empty attribution, which is not stored."""
 
 _POOL: BindParameter[int] = bindparam("pool_id")
 CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
@@ -54,14 +54,14 @@ _NEWEST = Prepared(
 
 
 class Attributions:
-    """One pool's attributions. They are immutable once committed, so they are remembered."""
+    """One pool's attributions. They never change after COMMIT, so they are remembered."""
 
     def __init__(self, pool: PoolInfo) -> None:
         self._pool = pool
         self._by_content: dict[str, Interned] = {}
         self._by_number: dict[int, Interned] = {}
         self.ahead: dict[str, tuple[Sequence[Row], Sequence[Row]]] = {}
-        """What this transaction has read already of attributions that are not remembered."""
+        """What this transaction has read of attributions that are not remembered."""
 
     def read(
         self, connection: Connection, attribution_id: int | None, *, seq: int
@@ -96,9 +96,9 @@ class Attributions:
         return known
 
     def unknown(self, contents: Iterable[str]) -> list[str]:
-        """Return those of the contents that are not remembered, in order, for a transaction.
+        """Return the contents that are not remembered, in order, for a transaction.
 
-        What an earlier one has read ahead may be old, and is forgotten.
+        What an earlier transaction has read ahead may be old, and is forgotten.
         """
         self.ahead = {}
         return sorted(set(contents) - self._by_content.keys() - {NO_CONTENT})
@@ -113,7 +113,7 @@ class Attributions:
         return _NEWEST, {"pool_id": self._pool.pool_id}
 
     def read_ahead(self, found: Mapping[str, Sequence[Row]], newest: Sequence[Row]) -> None:
-        """Take over what a transaction has read, by content, so that it is not read again.
+        """Take over what a transaction has read, so that it is not read again.
 
         Args:
             found: The rows of `asked` for each content.
@@ -130,7 +130,7 @@ class Attributions:
 
         Raises:
             InvalidInputError: The content holds a value that an attribution may not have.
-            JournalDamagedError: It is stored, and its row cannot be read; or no number is left.
+            JournalDamagedError: Its stored row cannot be read, or no number is left.
         """
         if content in self._by_content:
             return self._by_content[content]
@@ -144,7 +144,7 @@ class Attributions:
             except ValueError as error:
                 raise self._damaged(f"an attribution cannot be read: {error}") from error
             known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
-            # Only attributions that are committed are remembered: this transaction may fail.
+            # Only committed attributions are remembered, since this transaction may fail.
             remember(self._by_content, content, known)
             return known
         last = newest[0]["attribution_id"] if newest else 0
@@ -158,7 +158,7 @@ class Attributions:
     def _add(
         self, connection: Connection, attribution: Attribution, content: str, number: int
     ) -> Interned:
-        self.ahead = {}  # the next one that is new gets another number
+        self.ahead = {}  # the next new attribution gets another number
         salt = os.urandom(16)
         fresh = Interned(number, hashing.attribution_digest(content, salt=salt), attribution)
         row = {

@@ -1,4 +1,4 @@
-"""What an auditor asks of the journals: their entries, their number, and whether all verify."""
+"""The questions of an auditor: the entries, their number, and whether all of them verify."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ OTHER_STORE = (
     "was restored into the schema of a new store; restore the whole backup, with its schema, into "
     "an empty database, or its data alone after 'ledger db upgrade --for-restore'"
 )
-"""The one cause why every pool is damaged at its first entry."""
+"""The cause if every pool is damaged at its first entry."""
 CHANGED_OR_OTHER_STORE = (
     f"{verify.CHANGED}; or a backup's data was restored into the schema of a new store"
 )
-"""The two causes why the only pool is: nothing tells them apart."""
+"""The two possible causes if there is one pool and it is damaged at its first entry."""
 
 _OPENINGS = (
     select(
@@ -64,13 +64,13 @@ def entry_with_key(database: Database, pool: PoolJournal, key: str) -> Entry | N
 
 
 def pools_of_another_store(connection: Connection, store: bytes) -> int:
-    """Return how many pools there are if the first entry of none was written in this store, else 0.
+    """Return the number of pools if none of their first entries was written in this store, else 0.
 
-    Then data alone was restored into a schema that had an identity of its own; or there is one pool
-    and its first entry was changed. Where an entry cannot be read, this cannot be told.
+    Above 0, data was restored without its schema into a schema that had an identity of its own; or
+    there is one pool and its first entry was changed. It is 0 if a first entry cannot be read.
     """
     count = 0
-    for query in (_OPENINGS.limit(1), _OPENINGS):  # nearly always the first one tells
+    for query in (_OPENINGS.limit(1), _OPENINGS):  # nearly always the first pool answers it
         rows = connection.execute(query).mappings().all()
         count = len(rows)
         for row in rows:
@@ -84,7 +84,7 @@ def pools_of_another_store(connection: Connection, store: bytes) -> int:
 
 
 def explained(database: Database, store: bytes, found: list[Verification]) -> list[Verification]:
-    """Return what verifying pools found, with the one cause where no pool is of this store."""
+    """Return what verifying pools found, with the one cause if no pool is of this store."""
     first = Damage(seq=1, reason=verify.CHANGED)
     if first not in (one.damage for one in found):
         return found
@@ -118,9 +118,9 @@ def verify_all(
     expect: Collection[Anchor],
     progress: Progress | None,
 ) -> list[Verification]:
-    """Verify every pool, that each is there that has an anchor, and that each entry is in one.
+    """Verify every pool; also that each pool with an anchor exists, and each entry has a pool.
 
-    What the database finds in its own indexes comes last: a report may read these alone.
+    Last comes what the database finds in its indexes, since a report may read nothing but an index.
 
     Raises:
         NotPermittedError: The database may hide pools from the role in use.

@@ -61,7 +61,7 @@ class Books:
         return self._database.dialect.files()
 
     def standby(self) -> Standby | None:
-        """Return how far a standby of PostgreSQL has come; None where the store is none.
+        """Return how far a standby of PostgreSQL has replayed; None if the store is no standby.
 
         Raises:
             LedgerUnavailableError: The store cannot be read.
@@ -130,16 +130,16 @@ class Books:
         """Yield every threshold crossing behind a cursor, each pool's in order, at least once.
 
         Keep the `cursor` of an alert once it is dealt with, and give it as `after` next time, in
-        this process or another: what was crossed meanwhile is given then, and nothing is lost. What
-        was not kept is given again, under the same `key`. After a backup was restored, all
-        crossings of a pool are given again if its journal is another one.
+        this process or another. Then all later crossings are given, and none is lost. A crossing
+        whose cursor was not kept is given again, under the same `key`. After a restored backup, all
+        crossings of a pool are given again if its journal has changed.
 
         Args:
-            after: The cursor of the last alert that was dealt with; None for all crossings that
-                there ever were.
-            pool: Only this pool's; by default those of all pools, one pool after another.
-            left_out: A list that gets the error of each damaged pool. Without it the first of
-                these errors is raised, after all that can be read was given.
+            after: The cursor of the last alert that was dealt with; None for all crossings.
+            pool: Only crossings of this pool; by default those of all pools, one pool after
+                another.
+            left_out: A list that gets the error of each damaged pool. Without it the first of these
+                errors is raised, after all readable crossings were given.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -163,7 +163,7 @@ class Books:
         )
 
     def replay(self, pool: str) -> Replay:
-        """Rebuild a pool from its entries alone, in bounded memory.
+        """Rebuild a pool from its entries and nothing else, in bounded memory.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -181,9 +181,9 @@ class Books:
         """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
 
         Args:
-            pool: The pool. By default all pools, that each entry belongs to one of them, and that
-                the store's indexes, which reports read, are as its tables. A database that finds
-                one that is not is a verification without a pool, `damage.seq` 0, at the end.
+            pool: The pool. By default all pools are checked; also that each entry belongs to one of
+                them, and that the store's indexes agree with its tables. Damaged indexes give a
+                verification without a pool, with `damage.seq` 0, at the end.
             expect: Entries that must be there, each with its hash: the `anchor` of earlier
                 verifications, kept outside the store. With a pool, those of others are passed over.
             progress: Called with the number of entries checked since its previous call.
@@ -209,7 +209,7 @@ class Books:
         return audit.explained(self._database, self._directory.store, found)
 
     def saw(self, found: Iterable[tuple[PoolInfo, int]], began_s: float) -> None:
-        """Note the newest entries of pools that a report has read; say if the store went back.
+        """Note the newest entries of pools that a report has read; warn if the store went back.
 
         Args:
             found: Pools, each with the number of its newest entry.

@@ -1,4 +1,4 @@
-"""What bounds a pool at one time, beside its capacity: its limits and its credits."""
+"""Bounds of a pool at one time, beside its capacity: its limits and its credits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ledger.store.statements import ReadEach
 
 
 class Bounds(NamedTuple):
-    """What bounds a pool at one time, beside its capacity."""
+    """The limits and credits of a pool at one time."""
 
     limits: rules.Limits | None = None
-    """None where the policy has none."""
+    """None if the policy has no limits."""
     credits: rules.Credits | None = None
-    """None where the pool is not prepaid."""
+    """None if the pool is not prepaid."""
 
 
 UNBOUNDED = Bounds()
@@ -40,17 +40,21 @@ def bounds_of(
     """Return the limits and the credits of a pool at one of its entries and at a time.
 
     Args:
-        read: Reads entries, on one snapshot or several: those up to `upto` do not change.
+        read: Reads entries, on one snapshot or several, since the entries up to `upto` do not
+            change.
         pool: The pool.
         policy: The policy in force.
         policy_seq: The entry that set it.
         upto: The number of the newest entry that counts.
         at: The time, not before that entry.
-        due: What leases that are due by then will be charged, as far as it counts when they ended.
-        counted: What was read for earlier answers, to which more is added; None reads all anew.
+        due: What leases that are due by then will be charged, if that counts at the ends of their
+            holds.
+        counted: What was read for earlier answers; more is added to it. None reads everything
+            again.
 
     Raises:
-        JournalDamagedError: An entry from which one of them counts cannot be read, or the credits.
+        JournalDamagedError: The credits, or an entry from which a limit or credit counts, cannot be
+            read.
     """
     if not policy.limits and not policy.prepaid:
         return UNBOUNDED
@@ -67,6 +71,6 @@ def credits_at(
     at: Micros,
     history: rules.History,
 ) -> rules.Credits | None:
-    """Return the credits of a pool at a time, None where it is not prepaid."""
+    """Return the credits of a pool at a time, None if it is not prepaid."""
     book = pool.terms.book(read, policy_seq) if policy.prepaid else None
     return None if book is None else rules.Credits(policy, book, at, history)

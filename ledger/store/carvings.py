@@ -1,4 +1,4 @@
-"""Verification of repeated entries that `mirrors` leaves out: of carved pools, and corrections."""
+"""Verification of the entries that `mirrors` leaves out: those of carved pools, and corrections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CALLERS = ("attribution_id", "request_id", "provenance", "occurred_at", "expire
 
 
 class Below:
-    """The lower pools that a pool's entries may repeat: they share its capacity, or are carved."""
+    """The lower pools whose entries a pool may repeat: those that share, and carved ones."""
 
     def __init__(self, database: Database, pool: PoolJournal) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class Below:
         self._known: dict[PoolId, PoolInfo | None] = {}
 
     def problem(self, row: Row, entry: Entry, *, ahead: int | None) -> str | None:
-        """Return what is wrong with the entry that an entry names as the one it repeats.
+        """Return what is wrong with an entry, by the one that it names as repeated.
 
         Args:
             row: The entry as it is stored.
@@ -62,7 +62,7 @@ class Below:
     def _carving_problem(
         self, connection: Connection, below: PoolInfo, row: Row, entry: Entry, ahead: int | None
     ) -> str | None:
-        """Return what is wrong with an entry of the lease that a pool is carved out by."""
+        """Return what is wrong with an entry of a lease that funds a carved pool, if anything."""
         seq = row["origin_seq"]
         other = entry_row(connection, below.pool_id, seq)
         if other is None or row["lease"] != below.carved_lease:
@@ -86,10 +86,10 @@ class Below:
     def _says_the_same(
         self, connection: Connection, entry: Entry, pool_id: PoolId, seq: int
     ) -> bool:
-        """Tell whether a correction or an import says the same as the one that it repeats.
+        """Tell whether a correction or an import agrees with the one that it repeats.
 
-        Both name the window that they change, and corrections an entry by its number, each in its
-        own pool.
+        Both name the window that they change, and corrections the number of an entry. These differ
+        by pool.
         """
         other = entry_row(connection, pool_id, seq)
         if other is None:
@@ -118,7 +118,7 @@ class Below:
             line = {one.pool_id: one for one in above}
             found, at = line.get(pool_id), line.get(pool_id)
             while at is not None and at.parent_id != self._pool.info.pool_id:
-                # A hold in a carved pool is repeated in no pool above it.
+                # A hold in a carved pool is not repeated above it.
                 shares = at.carved_lease is None and at.parent_id is not None
                 at = line.get(at.parent_id) if shares and at.parent_id is not None else None
             if at is None or (at is not found and at.carved_lease is not None):
@@ -129,7 +129,7 @@ class Below:
     def _expected(
         self, connection: Connection, below: PoolInfo, row: Row, other: Row
     ) -> dict[str, Any] | None:
-        """Return what an entry must say that an entry of the carved pool led to."""
+        """Return the values of an entry that an entry of the carved pool led to."""
         kinds = row["kind"], other["kind"]
         if kinds == (EntryKind.RESERVATION, EntryKind.OPENING):
             return _funding(below, other)
@@ -160,11 +160,11 @@ class Below:
 
 _OWN = ("corrects", "window")
 _PROVED = ("from", "to", "window")
-"""What a correction says that its own pool alone can prove."""
+"""The fields of a correction that only its own pool can prove."""
 
 
 def _funding(below: PoolInfo, opening: Row) -> dict[str, Any] | None:
-    """Return what the reservation that funds a carved pool must say."""
+    """Return the values of the reservation that funds a carved pool."""
     policy = rows.policy_of(opening)
     if policy is None:
         return None
@@ -179,7 +179,7 @@ def _funding(below: PoolInfo, opening: Row) -> dict[str, Any] | None:
 def _together(row: Row, ahead: int | None, other: Row, other_ahead: int | None) -> bool:
     """Tell whether the times of two entries fit one transaction.
 
-    Each is recorded at the transaction's time, or at that of the entry before it if it is later.
+    Each is recorded at the transaction's time, or at that of the entry before it if that is later.
     """
     at, other_at = row["recorded_at"], other["recorded_at"]
     least, other_least = ahead or at, other_ahead

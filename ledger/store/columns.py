@@ -1,4 +1,4 @@
-"""Checks of stored columns: a row is checked before it becomes a value, whatever wrote it."""
+"""Checks of stored columns: every row is checked before it becomes a value, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from sqlalchemy import Table, Text
 from ledger.store.schema import entries
 
 _GOOD_MAX = 1_024
-"""How many types of whole rows are remembered: a damaged journal may have any number."""
+"""How many combinations of types in a row are remembered. A damaged journal may have any number."""
 _NOTHING = type(None)
 _TOTALS = ("held_", "committed_", "reserved_")
-"""How columns of totals begin. One below zero leads to others that no column can hold."""
+"""The prefixes of columns of totals. A total below zero would lead to totals that no column can
+hold."""
 _TIMES = ("recorded_at", "occurred_at", "expires_at", "swept_until")
 
 
 class Columns:
-    """Some columns of a table, by the types that they have."""
+    """Some columns of a table, with their types."""
 
     def __init__(self, table: Table, names: Sequence[str]) -> None:
         self._names = tuple(names)
@@ -29,14 +30,15 @@ class Columns:
         self._texts = [name for name in self._names if isinstance(table.c[name].type, Text)]
         self._totals = [name for name in self._names if name.startswith(_TOTALS)]
         self._good: set[tuple[type, ...]] = set()
-        """Rows' types found right before: looking up one tuple costs less than checking each."""
+        """Combinations of types that were found right: looking up one tuple is faster than checking
+        each column."""
 
     def check(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row in which a column holds what it may not, as in a file edited by hand.
+        """Refuse a row with a value that its column may not hold, as in a file edited by hand.
 
         Raises:
             ValueError: A column holds a value of another type, text that is not UTF-8, a total
-                below zero, or nothing where there must be something.
+                below zero, or NULL where NULL is not allowed.
         """
         values = self._values(row)
         types = tuple(map(type, values))
@@ -52,7 +54,7 @@ class Columns:
                 raise ValueError(f"{name} is below zero: {total}")
 
     def are_plain(self, found: Mapping[str, Sequence[Any]]) -> bool:
-        """Tell whether `check` refuses none of several rows, which are given by their columns."""
+        """Tell whether `check` refuses none of several rows, given column by column."""
         for name, wanted, nullable in zip(self._names, self._types, self._nullable, strict=True):
             types = set(map(type, found[name]))
             if nullable:
@@ -99,7 +101,7 @@ _ENTRY = Columns(entries, [column.name for column in entries.columns])
 
 
 def check_entry(row: Mapping[str, Any]) -> None:
-    """Refuse an entry that cannot be shown.
+    """Refuse an entry that cannot become a value.
 
     Raises:
         ValueError: As `Columns.check`, or a time is outside the years 1 to 9999.
@@ -111,14 +113,14 @@ def check_entry(row: Mapping[str, Any]) -> None:
 
 
 def are_plain_entries(found: Mapping[str, Sequence[Any]]) -> bool:
-    """Tell whether `check_entry` refuses none of several entries, given by their columns."""
+    """Tell whether `check_entry` refuses none of several entries, given column by column."""
     return _ENTRY.are_plain(found) and all(
         is_time(micros) for name in _TIMES for micros in set(found[name])
     )
 
 
 def is_time(micros: int | None) -> bool:
-    """Tell whether microseconds since 1970 are a datetime, or nothing."""
+    """Tell whether microseconds since 1970 are a valid datetime, or None."""
     return micros is None or _FIRST_US <= micros <= _LAST_US
 
 

@@ -23,7 +23,7 @@ from ledger.store.statements import driver_of
 T = TypeVar("T")
 
 _IDLE_MAX = 10
-"""How many idle connections are kept: opening a new one takes as long as a short query."""
+"""How many idle connections are kept, since opening one takes as long as a short query."""
 _LENT_MAX = 30
 """How many connections are in use at the same time at most."""
 _LOOK_S = 0.001
@@ -43,7 +43,7 @@ class Loan:
     raw: Any = None
     """The driver's connection."""
     sound = False
-    """Whether nothing is open on the connection, and nothing went wrong with it."""
+    """Whether no transaction is open on the connection, and nothing went wrong with it."""
     thread = 0
     """The thread that took it."""
     until_s = math.inf
@@ -87,7 +87,7 @@ class Connections:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Lend a connection. The caller translates the driver's errors, see `named_errors`."""
+        """Lend a connection. The caller translates the driver's errors; see `named_errors`."""
         loan = Loan()
         loan.until_s = time.monotonic() + self.timeout_s
         try:
@@ -111,9 +111,9 @@ class Connections:
         """
         if self.dialect.connections_survive_fork:
             return
-        self._forking = True  # set before the check, so that a new caller sees it or is counted
+        self._forking = True  # first, so that a new caller sees it or is counted
         deadline = time.monotonic() + self.timeout_s
-        own = threading.get_ident()  # waiting does not bring back this thread's own loans
+        own = threading.get_ident()  # waiting cannot end this thread's own loans
         while any(loan.thread != own for loan in tuple(self._lent)):
             if time.monotonic() > deadline:
                 break
@@ -125,7 +125,7 @@ class Connections:
         self._forking = False
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's connections alone: a forked child must not even close them."""
+        """Drop the parent's connections without closing them, which a forked child must not do."""
         self._lent = set()
         self._forking = False
         self._idle.clear()
@@ -135,14 +135,14 @@ class Connections:
             self.after_fork()
 
     def _lend(self, work: Callable[[Connection], T], *, until_s: float) -> T:
-        """Run `work` on a connection; if it raises, what it left open is undone.
+        """Run `work` on a connection. If it raises, a transaction that it left open is undone.
 
         Args:
             work: Gets the connection.
-            until_s: How long one is waited for, on the clock of `time.monotonic`.
+            until_s: Until when to wait for a connection, on the clock of `time.monotonic`.
 
         Raises:
-            TimeoutError: All were in use until then.
+            TimeoutError: All connections were in use until then.
         """
         loan = Loan()
         loan.until_s = until_s
@@ -151,8 +151,9 @@ class Connections:
             loan.sound = True
             return result
         finally:
-            # Written out, not in a context manager or a function: an interrupt on entering one
-            # would leave the connection lent. If an interrupt comes in the middle, it runs again.
+            # Written out and not in a context manager or a function, since an interrupt on entering
+            # one would leave the connection lent. After an interrupt in the middle, this runs
+            # again.
             try:
                 self.give_back(loan)
             except BaseException:
@@ -193,14 +194,14 @@ class Connections:
                 return
 
     def give_back(self, loan: Loan) -> None:
-        """End what was begun on a connection, and keep or close it; may be called again."""
+        """End what was begun on a connection, and keep or close it. It may be called again."""
         try:
             if loan.raw is not None and not loan.sound:
                 self.dialect.undo(loan.raw)
         finally:
             if loan.writes:
                 self.dialect.end()
-        connection, loan.lent = loan.lent, None  # it must not be kept twice
+        connection, loan.lent = loan.lent, None  # a connection must not be kept twice
         if connection is not None:
             if loan.sound and not self._closed and len(self._idle) < _IDLE_MAX:
                 self._idle.append(connection)

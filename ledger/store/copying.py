@@ -1,7 +1,7 @@
-"""Copies of a whole store into another database, also of the other kind, row by row.
+"""Copies of a whole store into another database, possibly of another kind, row by row.
 
-Rows are only appended, so a copy that was begun earlier is gone on with. Numbers, identities and
-hashes stay: the copy is the same store. Writers on the source need not stop meanwhile.
+Rows are only appended, so an earlier copy can be continued. Numbers, identities and hashes are
+kept: the copy is the same store. Writers of the source need not stop meanwhile.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COPIED_AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """What a copy came to.
+    """The result of a copy.
 
     Attributes:
         pools: How many pools the copy has.
@@ -48,12 +48,12 @@ class Copied:
 
 
 class _Numbered(NamedTuple):
-    """A table of which each pool has rows with numbers from 1 on."""
+    """A table in which the rows of each pool have numbers from 1 on."""
 
     table: Table
     number: Column[int]
     proof: Column[bytes]
-    """Tells two rows of one number apart."""
+    """The column that tells two rows of one number apart."""
 
     def newest(self) -> Prepared:
         """Return the query for a pool's row with the highest number, up to one."""
@@ -88,7 +88,7 @@ _POOLS = select(schema.pools).order_by(schema.pools.c.pool_id)
 
 
 class _Newest(NamedTuple):
-    """A pool's newest row, by its number and its proof."""
+    """A pool's newest row: its number and its proof."""
 
     number: int
     proof: bytes
@@ -113,7 +113,8 @@ def copy(
         source: The store.
         target: An empty database, or an earlier copy of that store to which nothing was written.
         partitions: By how many partitions the copy is divided; see `migrate.upgrade`.
-        progress: Called with how many more entries are there, out of those at that moment.
+        progress: Called with the number of entries copied since its previous call, and the number
+            at that moment.
 
     Raises:
         InvalidInputError: The target is another store, or was written to since it was copied.
@@ -133,7 +134,7 @@ def copy(
     if migrate.current(target) is None:
         migrate.upgrade(target, identity=identity, partitions=partitions)
     migrate.require_current(target, create=False)
-    if partitions is not None:  # an earlier copy has as many, or it is refused
+    if partitions is not None:  # an earlier copy has as many partitions, or it is refused
         migrate.upgrade(target, partitions=partitions)
     if target.read(pools.store_identity, serializable=False) != identity:
         raise InvalidInputError(
@@ -187,7 +188,7 @@ def _newest_upto(one: _Numbered, upto: Mapping[PoolId, int], connection: Connect
 
 
 class _Part(NamedTuple):
-    """Rows of one pool: those with a number above `after`, up to `upto`."""
+    """The rows of one pool with numbers above `after`, up to `upto`."""
 
     pool_id: PoolId
     after: int
@@ -195,9 +196,9 @@ class _Part(NamedTuple):
 
 
 def _pages(there: _Numbers, newest: _Numbers) -> Iterator[list[_Part]]:
-    """Yield what is missing, in parts of at most `COPIED_AT_ONCE` numbers together.
+    """Yield the missing rows, in parts of at most `COPIED_AT_ONCE` numbers together.
 
-    A pool of which nothing is missing has a part without rows, which is held against the source.
+    A pool of which nothing is missing gets a part without rows, to be compared with the source.
     """
     page: list[_Part] = []
     room = COPIED_AT_ONCE
@@ -221,10 +222,10 @@ def _append(source: Database, target: Database, one: _Numbered, parts: Sequence[
     """Append rows that are not there yet, in one transaction, and return their number.
 
     Raises:
-        InvalidInputError: The row before them is not the source's.
+        InvalidInputError: The row before them differs from the source's.
     """
     query = one.rows()
-    # The row before the part is read, too: the target's must be the same.
+    # The row before the part is read, too, since the target's must be the same.
     read = source.read_each([(query, part._asdict()) for part in parts])
     names = tuple(column.name for column in one.table.columns)
 
@@ -248,10 +249,10 @@ _NOTHING = _Newest(0, b"")
 
 
 def _new_pools(connection: Connection, target: Database, rows: Sequence[Row]) -> list[Row]:
-    """Return those of the source's pools that the target lacks.
+    """Return the pools of the source that the target lacks.
 
     Raises:
-        InvalidInputError: The target has a pool that the source has not.
+        InvalidInputError: The target has a pool that the source does not have.
     """
     ours = {row["pool_id"]: row for row in rows}
     there = [dict(row) for row in connection.execute(_POOLS).mappings()]

@@ -63,7 +63,7 @@ class Spending(NamedTuple):
 
     Attributes:
         row: The entry.
-        usage: What it says was used, after all its corrections.
+        usage: Its usage after all its corrections.
         attribution: Whom it is for.
     """
 
@@ -73,7 +73,7 @@ class Spending(NamedTuple):
 
 
 def seq_of(entry: Entry | int, pool: PoolJournal) -> int:
-    """Return the number of an entry, which must be one of this pool's.
+    """Return the number of an entry, which must be an entry of this pool.
 
     Raises:
         InvalidInputError: It is neither an entry nor a number.
@@ -111,7 +111,7 @@ def spending(
 
     Raises:
         UncorrectableEntryError: There is no such entry, or it records no usage of its own.
-        JournalDamagedError: It, or a correction of it, cannot be read.
+        JournalDamagedError: The entry or a correction of it cannot be read.
     """
     new = next((one for one in staged if one["seq"] == seq), None)
     row = new or entry_row(connection, pool.info.pool_id, seq)
@@ -143,7 +143,7 @@ def spending(
 
 
 def _instead(connection: Connection, pool: PoolJournal, row: Row) -> str:
-    """Name the entry that settled the lease of a reservation."""
+    """Return text that names the entry that settled the lease of a reservation."""
     given = {"pool_id": pool.info.pool_id, "lease": row["lease"]}
     found = _SETTLEMENT.rows(connection, given)
     return f", and entry {found[0]['seq']} settles its lease" if found else ""
@@ -158,9 +158,10 @@ def moved_since(
     after: int,
     staged: Sequence[Row],
 ) -> list[Totals]:
-    """Return by how much each correction of an entry moved what its pool had committed.
+    """Return by how much each correction of an entry moved the committed totals of its pool.
 
-    Late usage is left out: what it takes back is made up for by the entry behind it.
+    Corrections that take back an assumed charge are left out, since the entry after them replaces
+    it.
 
     Args:
         connection: A transaction.
@@ -190,15 +191,16 @@ def moved_since(
 def counted_late(
     connection: Connection, pool: PoolJournal, seq: int, *, began: int, staged: Sequence[Row]
 ) -> Totals | None:
-    """Return by how much late usage is more than the charge of an earlier window it replaced.
+    """Return by how much late usage exceeds the charge of an earlier window that it replaced.
 
-    None where it replaced none: then all of it counts in the window in which it was recorded.
+    None if it replaced no such charge: then all of it counts in the window in which it was
+    recorded.
 
     Args:
         connection: A transaction.
         pool: The pool.
         seq: The entry that records the usage.
-        began: The entry that began the pool's window.
+        began: The number of the entry that began the pool's window.
         staged: Entries that are decided, and not yet written.
 
     Raises:
@@ -212,7 +214,7 @@ def counted_late(
     row = row_of(seq)
     if row is None or not row["flags"] & EntryFlag.LATE:
         return None
-    before = row_of(seq - 1)  # what is replaced is taken back right ahead of it
+    before = row_of(seq - 1)  # the replaced charge is taken back by the entry right before it
     try:
         if before is None or late_in(rows.detail_of(before)) is None:
             return None

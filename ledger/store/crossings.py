@@ -1,4 +1,4 @@
-"""The query for threshold crossings that a pool's journal reports already."""
+"""The query for the threshold crossings that a pool's journal reports."""
 
 from __future__ import annotations
 

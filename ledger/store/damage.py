@@ -1,4 +1,4 @@
-"""The search for entries that cannot be read: made after a query over many entries has failed."""
+"""The search for entries that cannot be read, made after a query over many entries has failed."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def find_damage(
 
 
 def not_a_number(pool: str, seq: object) -> JournalDamagedError:
-    """Return the error that says that the entry a database sorts last in a pool has no number."""
+    """Return the error for a pool whose last entry, as the database sorts them, has no number."""
     return JournalDamagedError(pool=pool, seq=1, reason=f"an entry has no number, but {seq!r:.40}")
 
 
 def refused_row(error: LedgerUnavailableError) -> bool:
-    """Tell whether a constraint refused a row: then the entry that the row builds on is damaged.
+    """Tell whether a constraint refused a row, so that the entry before it must be damaged.
 
-    The error's class is told by its name, which PEP 249 gives it in every driver.
+    The error's class is known by its name, which PEP 249 fixes for every driver.
     """
     return any(one.__name__ == "IntegrityError" for one in type(error.__cause__).__mro__)
 

@@ -47,11 +47,11 @@ _PAUSE_MAX_S = 0.1
 _PAUSE_LOST_MAX_S = 0.5  # the server is away
 
 _began_s: ContextVar[float | None] = ContextVar("began_s", default=None)
-"""When the call began that this thread is about to make, if that is a while ago."""
+"""When the call that this thread is about to make began, if it has waited since."""
 
 
 def begun(began_s: float, call: Callable[[], T]) -> T:
-    """Make a call that has waited for a thread: its deadline counts from when it began.
+    """Make a call that has waited for a thread, with a deadline counted from when it began.
 
     It needs a context of its own, as `asyncio.to_thread` gives it.
     """
@@ -66,11 +66,11 @@ class Tries:
     until_s: float = math.inf
     """The deadline, on the clock of `time.monotonic`."""
     number: int = 0
-    """How many have begun."""
+    """How many tries have begun."""
     lost: int = 0
-    """How many ended with a lost connection."""
+    """How many tries ended with a lost connection."""
     busy: Exception | None = None
-    """Why an earlier one failed, if others kept the store busy."""
+    """The error of an earlier try, if others kept the store busy."""
 
 
 class Database(Connections):
@@ -82,11 +82,11 @@ class Database(Connections):
         dialect = dialect_for(url, timeout_s=timeout_s, read_only=read_only)
         super().__init__(dialect, timeout_s=timeout_s, create=create and not read_only)
         self.transactions = 0
-        """Roughly how many writing transactions were committed through this object."""
+        """About how many writing transactions were committed through this object."""
         self.retries = 0
-        """Roughly how often a writing transaction had to run again."""
+        """About how often a writing transaction had to run again."""
         self.until_s = math.inf
-        """While the store is being opened: when that ends, on the clock of `time.monotonic`."""
+        """The deadline for opening the store, on the clock of `time.monotonic`; then infinite."""
         self._held_up: tuple[float, str] | None = None
         self.errors: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -95,11 +95,11 @@ class Database(Connections):
             OSError,
             *self.dialect.driver_errors,
         )
-        """The errors that mean that the store did not do what it was asked."""
+        """The classes of errors that mean that the store did not do what it was asked."""
         self._unanswered: tuple[type[Exception], ...] = (LedgerUnavailableError, *self.errors)
 
     def close(self) -> None:
-        """Close every connection, and log what was done on them."""
+        """Close every connection, and log how many transactions were done."""
         if not self._closed:
             _log.info(
                 "closed %s: %d transactions, %d repeated", self.url, self.transactions, self.retries
@@ -124,7 +124,7 @@ class Database(Connections):
 
         Args:
             work: Gets the connection.
-            serializable: False for reports, which disturb no writer, and which take as long as the
+            serializable: False for reports, which disturb no writer and have no deadline while the
                 server works on them.
         """
         is_bounded = serializable or self.until_s < math.inf
@@ -140,9 +140,9 @@ class Database(Connections):
         tries = Tries(deadline_s)
 
         def in_time(connection: Connection) -> T:
-            # A free connection may have been waited for.
+            # The wait for a free connection may have taken time.
             left_s = max(_LEAST_S, deadline_s - time.monotonic())
-            if not self.dialect.read_only:  # a connection that writes notices changes
+            if not self.dialect.read_only:  # a connection that writes notices changes by itself
                 return once(connection, left_s)
             try:
                 found = once(connection, left_s)
@@ -162,7 +162,7 @@ class Database(Connections):
                     raise self.refused(error, failure, tries) from error
 
     def mend(self) -> None:
-        """Bring back what a copy of a store may have lost, before it is written to.
+        """Restore settings that a copy of a store may have lost, before it is written to.
 
         Raises:
             ContentionError: Others kept the store busy.
@@ -187,31 +187,31 @@ class Database(Connections):
             raise self.refused(error, failure, Tries(number=1)) from error
 
     def failure_of(self, error: Exception) -> Failure:
-        """Tell what one of `errors` means for the transaction that it came from."""
+        """Return what one of `errors` means for the transaction that it came from."""
         if isinstance(error, RolledBackError):
             return Failure.BUSY
         if isinstance(error, FileChangedError):
-            self._drop_idle()  # they are of the file as it was
+            self._drop_idle()  # they read the file as it was
             return Failure.BUSY
         if isinstance(error, OSError):
             return Failure.BUSY if isinstance(error, TimeoutError) else Failure.UNAVAILABLE
         failure = self.dialect.failure(error)
         if failure is Failure.LOST:
-            # The idle connections are likely lost for the same reason.
+            # The idle connections are probably lost for the same reason.
             self._drop_idle()
         return failure
 
     def is_repeated(
         self, what: str, tries: Tries, error: Exception, failure: Failure, *, surely: bool = False
     ) -> bool:
-        """Pause if there is time for another try that may succeed; tell whether there is.
+        """Pause before another try, if there is time for one and it may succeed; return whether so.
 
         Args:
             what: What is tried, for the log.
-            tries: Those there were; the last one failed.
-            error: Why.
-            failure: What that means.
-            surely: Whether it is worth another whatever failed.
+            tries: The tries so far; the last one failed.
+            error: The error of the last try.
+            failure: What the error means.
+            surely: Whether another try is worth it whatever failed.
         """
         if time.monotonic() >= tries.until_s:
             return False
@@ -225,8 +225,8 @@ class Database(Connections):
 
     def _is_worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
         if failure is Failure.LOST:
-            # A pooled connection may have died while idle, so a retry may help. It does not if a
-            # new connection cannot be made.
+            # A pooled connection may have died while it was idle, so a retry may help. It does not
+            # help if no new connection can be made.
             return attempts == 1 and not _is_fresh(error)
         return failure in {Failure.BUSY, Failure.ENDED}
 
@@ -237,19 +237,19 @@ class Database(Connections):
         tries: Tries,
         pool_ids: Sequence[int] | None = (),
     ) -> StoreError:
-        """Return what callers get instead of one of `errors`.
+        """Return the error that callers get instead of one of `errors`.
 
         Args:
             error: The error.
             failure: What it means.
-            tries: The tries there were. What only explains the error ends a round trip later than
-                their deadline.
-            pool_ids: The pools that were to be locked; None for all there are.
+            tries: The tries so far. Queries that only explain the error end at most one round trip
+                after their deadline.
+            pool_ids: The pools that were to be locked; None for all pools.
         """
         now_s = time.monotonic()
         late = now_s >= tries.until_s
         if tries.busy is not None and late and failure is Failure.LOST and _is_fresh(error):
-            # There was no time left for a new connection, which says nothing about the server.
+            # No time was left for a new connection, so the error says nothing about the server.
             error, failure = tries.busy, Failure.BUSY
         until_s = min(tries.until_s, now_s)
         if failure is Failure.BUSY:
@@ -267,7 +267,7 @@ class Database(Connections):
     def _find_holder(
         self, error: Exception, pool_ids: Sequence[int] | None, until_s: float
     ) -> str | None:
-        """Return who holds the lock that was waited for in vain, as far as it can be known."""
+        """Return who holds the lock that the call waited for in vain, None if unknown."""
         try:
             lend = partial(self._lend_soon, until_s=until_s)
             holder = self.dialect.holder(error, pool_ids, lend)
@@ -278,7 +278,7 @@ class Database(Connections):
         return holder
 
     def _lend_soon(self, work: Callable[[Connection], T], *, until_s: float) -> T:
-        """Lend a connection for what only explains an error: all of it is one round trip."""
+        """Lend a connection for a query that explains an error, which may take one round trip."""
 
         def soon(connection: Connection) -> T:
             self.dialect.expect_answers(connection, until_s)
@@ -287,18 +287,18 @@ class Database(Connections):
         return self._lend(soon, until_s=until_s + ROUND_TRIP_S)
 
     def _role(self, until_s: float) -> str | None:
-        """Return the role that was refused something, as far as it can be known."""
+        """Return the role that the database refused, None if unknown."""
         try:
             (found,) = self._lend_soon(
                 lambda connection: LOGIN_ROLE.rows(connection, {}), until_s=until_s
             )
-        except self._unanswered:  # as above; it may not even log in
+        except self._unanswered:  # as above; the role may not even be allowed to log in
             return None
         role: str | None = found["role"]
         return role
 
     def last_holder(self) -> str | None:
-        """Return the last known holder of the store, if a call found it within `timeout_s`."""
+        """Return the last known holder of the lock, if a call found it within `timeout_s`."""
         seen = self._held_up
         if seen is None or time.monotonic() - seen[0] > self.timeout_s:
             return None
@@ -306,7 +306,7 @@ class Database(Connections):
 
 
 class Reads:
-    """The reads of one call: all of them together end at its deadline."""
+    """The reads of one call, which share its deadline."""
 
     def __init__(self, database: Database, began_s: float) -> None:
         """Read nothing yet.
@@ -339,7 +339,7 @@ class Reads:
     def read_each(
         self, asked: Sequence[tuple[Prepared, Mapping[str, Any]]]
     ) -> list[list[dict[str, Any]]]:
-        """Run several SELECTs of entries, which do not change, and return the rows of each.
+        """Run several SELECTs of entries, which never change, and return the rows of each.
 
         Raises:
             LedgerUnavailableError: The store cannot be reached or read.
@@ -357,8 +357,8 @@ class Reads:
 
         Args:
             work: Gets the connection.
-            serializable: Whether no other transaction may come in between this one and others.
-            is_bounded: False for reports, which the server may work on behind the deadline.
+            serializable: Whether the transaction is serializable, or only reads one snapshot.
+            is_bounded: False for reports, on which the server may work past the deadline.
 
         Raises:
             ContentionError: The snapshot kept clashing with writers until the deadline.
@@ -378,14 +378,14 @@ class Reads:
 
 
 def _is_fresh(error: Exception) -> bool:
-    """Tell whether the error is that no new connection could be made."""
+    """Tell whether the error means that no new connection could be made."""
     return isinstance(error, DBAPIError) and error.statement is None
 
 
 def _pause(what: str, failure: Failure, tries: Tries, error: Exception) -> None:
-    """Pause before a repetition, and log the error by its class: its text may hold secrets.
+    """Pause before a repetition, and log the error's class, since its text may hold secrets.
 
-    A lost COMMIT is looked up until the deadline, so only the 1st, 2nd, 4th, 8th loss is logged.
+    A lost COMMIT is looked up until the deadline, so only the 1st, 2nd, 4th, ... loss is logged.
     """
     name = type(error.__cause__ or error).__name__
     if failure is not Failure.LOST:

@@ -16,13 +16,14 @@ from ledger.store.schema import pools as table
 
 
 class Directory:
-    """Finds journals: one a pool, so that all callers share what it remembers of its leases."""
+    """Finds journals. There is one for each pool, so that all callers share what it remembers."""
 
     def __init__(self, store: bytes) -> None:
         self.store = store
         """The store's identity."""
-        # No lock guards it: each change is one step of the interpreter. A finaliser may come
-        # between any two, in this thread, and wait for a batch whose leader looks up a pool here.
+        # No lock guards it, since each change is one step of the interpreter. With a lock, a
+        # finaliser that runs in this thread could wait for a batch whose leader needs the lock to
+        # look up a pool.
         self._journals: dict[PoolId, PoolJournal] = {}
         self._seen: dict[UUID, Seen] = {}
 
@@ -42,27 +43,27 @@ class Directory:
         return {info.pool_id: self.of(info) for info in found}
 
     def all(self, connection: Connection) -> tuple[list[PoolJournal], pools.FoundPools]:
-        """Return every pool that can be read, oldest first, and what was found of all of them."""
+        """Return every pool that can be read, oldest first, and what was found of all pools."""
         found = pools.find_pools(connection)
         return [self.of(info) for info in found.infos], found
 
     def of(self, info: PoolInfo) -> PoolJournal:
-        """Return the journal of a pool; its parent's must have been returned before."""
+        """Return the journal of a pool. That of its parent must have been returned before."""
         parent = None if info.parent_id is None else self._journals[info.parent_id]
         known = self._journals.get(info.pool_id)
-        if known is None:  # of two threads that come here at once, both get the same
+        if known is None:  # two threads that come here at once get the same journal
             known = self._journals.setdefault(info.pool_id, self.fresh(info, parent))
-        # A pool may have been renamed in the database itself: the old name is not kept.
+        # A pool may have been renamed in the database itself, so the old name is removed.
         if known.info != info or known.parent is not parent:
             known = self._journals[info.pool_id] = self.fresh(info, parent)
         return known
 
     def fresh(self, info: PoolInfo, parent: PoolJournal | None) -> PoolJournal:
-        """Return a journal that is not remembered: its pool is not committed yet."""
+        """Return a journal that is not remembered, since its pool is not committed yet."""
         return PoolJournal(info, store=self.store, parent=parent, seen=self.seen(info))
 
     def seen(self, info: PoolInfo) -> Seen:
-        """Return what readers have seen of a pool, under whatever name and number."""
+        """Return what readers have seen of a pool, by its identity."""
         return self._seen.setdefault(info.identity, Seen())
 
     def _newest(

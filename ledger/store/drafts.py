@@ -1,4 +1,4 @@
-"""Drafts: entries that are decided, and that are then numbered, timed, chained and written."""
+"""Drafts: entries that are decided, and then numbered, timed, chained and written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)
 _UNFLAGGED = EntryFlag.NONE
 _TEXTS = {kind: str(kind) for kind in EntryKind}
-"""Kinds as their column has them: text alone, made once."""
+"""The kinds as plain text, as their column has them; made once."""
 
 ENTRY_COLUMNS = (*COLUMNS, "hash_version", "hash")
 """All columns of an entry, in the order of a staged row's values."""
@@ -62,7 +62,7 @@ class Draft(NamedTuple):
     payload_digest: bytes | None = None
     origin: tuple[PoolId, Seq] | None = None
     window: WindowState | None = None
-    """The window that the entry begins, None where it begins none."""
+    """The window that the entry begins, None if it begins none."""
 
 
 def drafted(  # noqa: PLR0913 - what an entry may say
@@ -84,7 +84,7 @@ def drafted(  # noqa: PLR0913 - what an entry may say
     payload_digest: bytes | None = None,
     window: WindowState | None = None,
 ) -> Draft:
-    """Return a draft, in a third of the time that its class takes."""
+    """Return a draft, in a third of the time that calling its class takes."""
     return make(
         Draft,
         (
@@ -98,7 +98,7 @@ def drafted(  # noqa: PLR0913 - what an entry may say
 class Staged(Mapping[str, Any]):
     """A row to be written: read by column name, kept as a tuple of values in column order.
 
-    Building a dict of fifty columns takes longer than building the values.
+    To build a dict of fifty columns takes longer than to build the values.
     """
 
     __slots__ = ("in_order",)
@@ -128,14 +128,14 @@ def about_lease(
     idempotency_key: str | None = None,
     payload_digest: bytes | None = None,
 ) -> Draft:
-    """Return the draft of an entry about an existing lease, which repeats what that captured."""
+    """Return the draft of an entry about an existing lease, with the lease's attribution."""
     balance, lease, flags = effect
     return drafted(
         kind,
         balance,
         flags=flags,
         detail=detail,
-        # A correction comes when the lease may be long forgotten.
+        # A correction may come long after the lease has ended, so it repeats these.
         estimate=lease.estimate if kind is EntryKind.CORRECTION else None,
         request_budget=lease.request_budget if kind in HAS_BUDGET else None,
         usage=usage,
@@ -150,7 +150,7 @@ def about_lease(
 
 
 def amounts(counted: Usage | UsageEstimate) -> dict[str, int]:
-    """Return a usage or an estimate as a detail holds it: the amounts that are not 0."""
+    """Return a usage or an estimate as a detail holds it: only amounts that are not 0."""
     names = USAGE_FIELDS if isinstance(counted, Usage) else ESTIMATE_FIELDS
     return {name: amount for name in names if (amount := getattr(counted, name))}
 
@@ -183,7 +183,7 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
         if window is not head.window:
             window_seq = None if window is None else seq
     if swept_until is None and _grants_for_a_time(draft):
-        swept_until = recorded_at  # from now on there is something to sweep
+        swept_until = recorded_at  # from now on leases can be due
     under = policy_seq, window_seq, swept_until
     row = _row(draft, pool_id, seq, flags, under, recorded_at, previous)
     after = seq, policy, *under, draft.balance, recorded_at, row.in_order[-1]
@@ -191,7 +191,7 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
 
 
 def _grants_for_a_time(draft: Draft) -> bool:
-    """Tell whether a draft says when the hold of a lease of its own pool ends."""
+    """Tell whether a draft sets when the hold of a lease of its own pool ends."""
     return (
         draft.lease is not None
         and draft.lease.expires_at is not None
@@ -228,8 +228,9 @@ def _row(
     said = _TEXTS[kind]
     groups = amount_groups(kind, estimate, request_budget, usage, lease, flags)
     estimated, budget, spent, number, held, used, expires_at = groups
-    # All in the order of the table's columns. The hash covers the attribution's digest right after
-    # its number. Sums: to unpack a tuple into another takes twice as long.
+    # All values are in the order of the table's columns. The hash covers the attribution's digest
+    # right after its number. The tuples are added, since unpacking one into another takes twice as
+    # long.
     told = pool_id, seq, said, flags, text
     totals = committed + reserved
     repeats = origin or _NO_ORIGIN
@@ -255,5 +256,5 @@ def _detail(draft: Draft) -> str | None:
     if not detail:
         return None
     if len(detail) == 1 and isinstance(told := detail.get("report"), JsonObject):
-        return f'{{"report":{told.text}}}'  # as in most settlements: it was encoded once
+        return f'{{"report":{told.text}}}'  # as in most settlements; it is encoded already
     return canonical_json(dict(detail))

@@ -1,4 +1,4 @@
-"""What the next entry builds on: a pool, and its leases, as their newest entries leave them."""
+"""Heads: the state of a pool and of its leases after their newest entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOSED = int(EntryFlag.CLOSED)
 
 
 class Head(NamedTuple):
-    """A pool at its newest entry: the state that the next entry builds on."""
+    """A pool after its newest entry: the state that the next entry builds on."""
 
     seq: Seq
     policy: SharedPoolBudgetOptions
@@ -24,7 +24,7 @@ class Head(NamedTuple):
     window_seq: Seq | None
     """None without windows."""
     swept_until: Micros | None
-    """None until the pool has granted a lease whose hold ends by itself."""
+    """None until the pool has granted a lease that can expire."""
     balance: Balance
     recorded_at: Micros
     hash: bytes
@@ -42,10 +42,10 @@ def head_of(
     window: WindowState | None,
     rules_version: int,
 ) -> Head:
-    """Return the head that a row makes, under the policy and in the window that it names.
+    """Return the head after a row, with the policy and window that the row names.
 
-    A recorded time that is no valid time is not taken over: an earlier version let a wrong clock
-    write such times. So what is appended has the right time again.
+    A recorded time that is no valid time is not taken over, so the next entry has a right time
+    again. An earlier version let a wrong clock write such times.
     """
     swept_until = row["swept_until"]
     timely = is_time(row["recorded_at"]) and is_time(swept_until)
@@ -73,9 +73,9 @@ class Interned(NamedTuple):
 
 
 class LeaseRow(NamedTuple):
-    """A lease as its newest entry leaves it, and what its reservation captured.
+    """A lease after its newest entry, with the attribution of its reservation.
 
-    Every entry of the lease repeats that, unless a report of its own says otherwise.
+    Every entry of the lease repeats that attribution, unless its own report gives other fields.
     """
 
     state: LeaseState
@@ -83,17 +83,17 @@ class LeaseRow(NamedTuple):
     request_id: str | None
     occurred_at: Micros | None
     origin_pool_id: PoolId | None
-    """The lower pool that granted the lease, None where this pool granted it."""
+    """The lower pool that granted the lease, None if this pool granted it."""
     proof: bytes
-    """The hash of the reservation: a store that was restored grants the same number again."""
+    """The hash of the reservation, since a restored store grants the same number again."""
 
     def is_proved(self, proof: bytes) -> bool:
-        """Tell whether this is the lease with this proof, or with the beginning of it."""
+        """Tell whether the lease has this proof, or a proof that begins with it."""
         return self.proof.startswith(proof)
 
 
 class Memo(NamedTuple):
-    """What a committed batch leaves in memory: leases, and the pool before and after it."""
+    """What is remembered of a committed batch: leases, and the pool before and after it."""
 
     before: Head
     after: Head
@@ -101,5 +101,5 @@ class Memo(NamedTuple):
     mirrors: Mapping[tuple[PoolId, int], int]
     """The mirror in this pool of each lease that a pool below granted, by pool and lease."""
     quiet_until: Micros
-    """Until when none of the holds that existed before the batch ends."""
+    """The time before which no hold that existed before the batch ends."""
     now: Micros

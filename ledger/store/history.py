@@ -1,4 +1,4 @@
-"""What a pool had committed at its entries: a few of them, read for its limits and credits."""
+"""What a pool had committed at its entries, of which a few are read, for limits and credits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ledger.store.schema import DATED_AT, IS_DATED, entries
 from ledger.store.statements import Prepared, ReadEach
 
 KEPT_AT_ONCE = 1_000
-"""How many corrections are read in one go, and about how many entries are kept."""
+"""How many corrections are read at once, and about how many entries are kept."""
 _SUMS_KEPT = 128
-"""How many sums of dated entries are kept: one for each limit, and those that a denial looks at."""
+"""How many sums of dated entries are kept: one for each limit, and those that a denial needs."""
 _KEPT = 32
-"""For how many times the newest entry before them is kept."""
+"""For how many times the newest entry before that time is kept."""
 _ENDS_KEPT = 4 * CREDITS_MAX
-"""For how many times that have passed it is kept, such as ends of credits."""
+"""The same, for times that have passed, such as the expiries of credits."""
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _COMMITTED = [entries.c[f"committed_{name}"] for name in Totals._fields]
@@ -66,9 +66,10 @@ _REQUESTS = (
 
 
 def _sums(*conditions: str) -> Prepared:
-    """Return the query for what dated entries of a pool commit together."""
+    """Return the query for the sum of what dated entries of a pool commit."""
     sums = {
-        # Of the upper and the lower 32 bits: the sum of whole amounts may overflow.
+        # The upper and the lower 32 bits are summed apart, since the sum of whole amounts may
+        # overflow.
         **{f"{name}_upper": f"usage_{name} >> 32" for name in AMOUNTS},
         **{f"{name}_lower": f"usage_{name} & {2**32 - 1}" for name in AMOUNTS},
         "requests": _REQUESTS,
@@ -81,7 +82,7 @@ def _sums(*conditions: str) -> Prepared:
     return Prepared(select(*columns).select_from(entries).where(_POOL, IS_DATED, *given))
 
 
-# What is added to 0 is looked up in no index: each query has one column to search by.
+# A column with + 0 is not searched in an index, so each query searches by one column.
 _BY_SEQ = _sums("seq > :after", "seq <= :upto", f"{DATED_AT} + 0 < :before")
 _BY_TIME = _sums(
     f"{DATED_AT} >= :since", f"{DATED_AT} < :before", "seq + 0 > :after", "seq + 0 <= :upto"
@@ -105,7 +106,7 @@ _DATES = Prepared(
 class StoredHistory(rules.History):
     """The history of a pool in a store, up to one of its entries.
 
-    Committed entries do not change, so what was read is kept for a while.
+    Committed entries never change, so what was read is kept for a while.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class StoredHistory(rules.History):
         self._before: dict[Micros, int] = {}
         self._moved: list[rules.Moved] = []
         self._dated_to = 0
-        """The newest dated entry, when corrections were last read."""
+        """The newest dated entry when corrections were last read."""
         self._moved_from = self._moved_to = I64_MAX
         """The corrections of the entries between these two numbers have been read."""
 
@@ -137,7 +138,7 @@ class StoredHistory(rules.History):
         return self.upto
 
     def before(self, since: Micros) -> int:
-        """Return the number of the newest entry recorded before a time, 0 where none was."""
+        """Return the number of the newest entry recorded before a time, 0 if there is none."""
         known = self._before.pop(since, None)
         self._before[since] = found = super().before(since) if known is None else known
         if len(self._before) > _KEPT:
@@ -148,7 +149,7 @@ class StoredHistory(rules.History):
         return found
 
     def newest_before(self, since: Micros) -> rules.Point:
-        """Return the newest entry recorded before a time; it is kept once the time has passed.
+        """Return the newest entry recorded before a time; keep it if the time has passed.
 
         Raises:
             JournalDamagedError: An entry is missing.
@@ -156,17 +157,17 @@ class StoredHistory(rules.History):
         found = self._ends.get(since)
         if found is None:
             found = super().newest_before(since)
-            if found.seq < self.upto:  # an entry behind it is committed, which is not before then
+            if found.seq < self.upto:  # a later entry is committed, and is not before that time
                 if len(self._ends) >= _ENDS_KEPT:
                     self._ends.clear()
                 self._ends[since] = found
         return found
 
     def near(self, since: Micros) -> int:
-        """Return the number of an entry before a time, from what earlier calls have found."""
+        """Return the number of an entry before a time, by what earlier calls have found."""
         known = (*self._before.items(), *self._boundaries.items())
         near = max((one for then, one in known if then <= since and one <= self.upto), default=0)
-        # If the clock was put back, or a backup restored, what was found then is not true now.
+        # After the clock was put back, or a backup restored, an earlier finding may be wrong.
         return near if near and self.point(near).at < since else 0
 
     def points(self, numbers: range) -> Sequence[rules.Point]:
@@ -194,7 +195,7 @@ class StoredHistory(rules.History):
         return [row for rows in found for row in rows]
 
     def moved(self, after: int) -> Sequence[rules.Moved]:
-        """Return the corrections behind an entry, oldest first.
+        """Return the corrections after an entry, oldest first.
 
         Raises:
             JournalDamagedError: One of them cannot be read.
@@ -203,7 +204,8 @@ class StoredHistory(rules.History):
             self._moved, self._moved_from, self._moved_to = [], after, after
         while self._moved_to < self.upto:
             asked = {**self._pool, "after": self._moved_to, "page": KEPT_AT_ONCE}
-            # The newest entry first: what is written between the two reads is read again.
+            # The newest entry is read first, so what is written between the two reads is read
+            # again.
             newest, page, dated = self._read(
                 [(_NEWEST, self._pool), (_CORRECTIONS, asked), (_NEWEST_DATED, self._pool)]
             )
@@ -217,11 +219,11 @@ class StoredHistory(rules.History):
     def dated(self, after: int, before: Micros) -> Totals:
         """Return what dated entries behind an entry commit that count before a time.
 
-        It is asked after `moved`, which tells whether there are any.
+        It is called after `moved`, which shows whether there are any.
         """
         if self._dated_to <= after:
             return Totals()
-        upto = min(self.upto, self._dated_to)  # entries behind it that are not dated add nothing
+        upto = min(self.upto, self._dated_to)  # later entries that are not dated add nothing
         known = [
             one
             for one in [*self._sums.values()]
@@ -237,9 +239,9 @@ class StoredHistory(rules.History):
         return found.commits
 
     def _from_sum(self, known: DatedSum | None, after: int, before: Micros, upto: int) -> Totals:
-        """Return a sum; of one that is known already, only what came and went is read.
+        """Return a sum. If one is known, only the entries that differ from it are read.
 
-        Without one, all dated entries behind the entry are read: about 1 us each.
+        Without a known sum, all dated entries after the entry are read, at about 1 us each.
         """
         if known is None or after >= known.upto:
             asked = {"after": after, "upto": upto, "before": before}
@@ -260,7 +262,7 @@ class StoredHistory(rules.History):
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
         """Return when dated entries behind an entry count, between two times.
 
-        It is asked after `moved`, as `dated` is.
+        It is called after `moved`, like `dated`.
         """
         if self._dated_to <= after:
             return ()
@@ -295,7 +297,7 @@ class StagedHistory(StoredHistory):
         self._corrected: list[rules.Moved] = []
         self._dated: list[rules.Dated] = []
         self._looked = 0
-        """How many of the staged entries were looked at for corrections and dated entries."""
+        """How many of the staged entries were searched for corrections and dated entries."""
 
     @property
     def last(self) -> int:
@@ -310,7 +312,7 @@ class StagedHistory(StoredHistory):
         return [*super().points(stored), *staged]
 
     def moved(self, after: int) -> Sequence[rules.Moved]:
-        """Return the corrections behind an entry, oldest first."""
+        """Return the corrections after an entry, oldest first."""
         self._look()
         return [*super().moved(after), *(one for one in self._corrected if one.seq > after)]
 
@@ -340,7 +342,7 @@ class StagedHistory(StoredHistory):
 
 
 def correction_in(row: Row) -> rules.Moved:
-    """Return what a stored correction moves; it raises one of `UNREADABLE` if it is damaged."""
+    """Return what a stored correction moves. It raises one of `UNREADABLE` if it is damaged."""
     usage = rows.usage_of(row)
     if not isinstance(usage, UsageDifference):
         raise ValueError("it records no difference")  # noqa: TRY004 - of what is stored

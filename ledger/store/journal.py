@@ -1,4 +1,4 @@
-"""A pool's journal: appends and reads its entries, and remembers some between transactions."""
+"""A pool's journal: appends and reads entries, and remembers some between transactions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 PAGE = 1_000
-"""How many entries are read in one go."""
+"""How many entries are read at once."""
 
 ENDING_PAGE = 256
 """How many leases of a pool expire in one transaction."""
@@ -47,10 +47,10 @@ NO_OPENING = "the pool's opening is missing"
 class PoolJournal:
     """One pool's entries, and what is remembered of them between transactions.
 
-    Terms and attributions are immutable once committed, so they are remembered. Leases are
-    remembered as of one entry: a lease that no later entry is about is unchanged. So is the time
-    until which no hold of that entry ends. If the entry no longer exists, all of this is
-    forgotten. The newest entry itself is always read.
+    Terms and attributions never change after COMMIT, so they are remembered. Leases, and the time
+    before which no hold ends, are remembered as of one entry: only later entries can change them.
+    If that entry no longer exists, all of this is forgotten. The newest entry itself is always
+    read.
     """
 
     def __init__(
@@ -66,11 +66,12 @@ class PoolJournal:
         self.seen = restored.Seen() if seen is None else seen
         shared = parent.lineage if parent is not None and info.carved_lease is None else ()
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
-        """The pools in which a hold here counts: this one, and those above that share with it."""
+        """The pools in which a hold of this pool counts: this one, and those above that share with
+        it."""
         self.genesis = hashing.genesis(store=store, pool=info.identity.bytes, name=info.name)
         self.is_there = True
-        """Whether the store had this pool under its number when its first entry here was read. A
-        store that was restored may have given the number to another pool."""
+        """Whether the store had this pool under its number when its first entry was read. A
+        restored store may have given the number to another pool."""
         self.terms = Terms(info.pool_id, info.name)
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
@@ -78,22 +79,24 @@ class PoolJournal:
         self._head: Head | None = None
         self._leases_at = NO_MARK
         self.quiet_until = Micros(0)
-        """Until when no hold ends, as long as the remembered entry is the newest."""
+        """The time before which no hold ends, if the remembered entry is the newest."""
         self._quiet_until_s = 0.0
         self.holding = False
-        """Whether open leases held something at the last look: a guess of what to ask first."""
+        """Whether open leases held something at the last read. It decides which query is tried
+        first."""
         self.counted = KnownCounts()
         self._asked = KnownCounts()
-        """What questions read, apart: a transaction forgets only what transactions have read."""
+        """What reading calls have read; kept apart, since a transaction forgets only what
+        transactions have read."""
 
     def place(self) -> dict[str, Any] | None:
-        """Return the pool's parent as its opening records it, None for a pool without one."""
+        """Return the pool's parent as its opening records it, None if it has none."""
         if self.parent is None:
             return None
         return {"name": self.parent.info.name, "carved": self.info.carved_lease is not None}
 
     def head(self, connection: Connection) -> Head:
-        """Read the newest entry: the balance, and the rest that the next entry builds on.
+        """Read the newest entry, and return the state that the next entry builds on.
 
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
@@ -102,7 +105,7 @@ class PoolJournal:
         return self.head_from(connection, found[0] if found else None)
 
     def head_from(self, connection: Connection, newest: Row | None) -> Head:
-        """Return the head that the newest entry makes, reading its terms if they are not known.
+        """Return the head of the newest entry; read its terms if they are not known.
 
         Raises:
             JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
@@ -114,7 +117,7 @@ class PoolJournal:
         return _head(row, self.terms.of(connection, row))
 
     def _known(self, newest: Row | None) -> Head | None:
-        """Return the remembered head if its entry, by number and hash, is the newest one."""
+        """Return the remembered head if the newest entry has its number and hash."""
         head = self._head
         if newest and head and mark_of(newest) == mark_at(head):
             return head
@@ -134,7 +137,7 @@ class PoolJournal:
         return newest
 
     def head_of(self, reads: Reads, newest: Row | None) -> Head:
-        """Return the head that the newest entry makes, reading its terms if they are not known.
+        """Return the head of the newest entry; read its terms if they are not known.
 
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
@@ -151,7 +154,7 @@ class PoolJournal:
         return head
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
-        """Read the newest entry of each of these leases; unknown ones are left out.
+        """Read the newest entry of each of these leases. Unknown leases are left out.
 
         Raises:
             JournalDamagedError: One of them cannot be read.
@@ -166,18 +169,18 @@ class PoolJournal:
         return found
 
     def remembered(self, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
-        """Return those of the leases that are remembered; call `recall` before."""
+        """Return the leases that are remembered. Call `recall` first."""
         return {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
 
     def mirror(self, pool_id: PoolId, lease: int) -> int | None:
-        """Return this pool's mirror of a lower pool's lease, if that is remembered."""
+        """Return this pool's mirror of a lower pool's lease if it is remembered, else None."""
         return self._mirrors.get((pool_id, lease))
 
     def forget(self, since: Sequence[Row], newest: Row) -> bool:
         """Forget the leases that entries after the remembered one changed.
 
-        If the remembered entry no longer exists, a backup was restored: then everything is
-        forgotten. Return whether that is so.
+        If the remembered entry no longer exists, a backup was restored, and everything is
+        forgotten. Returns whether that is so.
         """
         anew = not since or mark_of(since[0]) != self._leases_at
         went_back = anew and self.remembers
@@ -191,7 +194,7 @@ class PoolJournal:
         elif len(since) == PAGE or not self._leases:  # later entries may not have been read
             self._leases.clear()
             self.quiet_until = Micros(0)
-        # The others may have granted leases, which end at a time that their entries say.
+        # Others may have granted leases. Their entries say when these expire.
         ends = [row["expires_at"] for row in since[1:] if row["expires_at"] is not None]
         self.quiet_until = min([self.quiet_until, *ends])
         for row in since[1:]:
@@ -200,25 +203,25 @@ class PoolJournal:
         return went_back
 
     def counted_at(self, read: ReadEach, head: Head) -> KnownCounts:
-        """Return what questions have read for limits and credits, as of a newest entry."""
+        """Return what reading calls have read for limits and credits, as of a newest entry."""
         found = self._asked.as_of(read, self.info.pool_id, mark_at(head))
-        if found.at[0] >= self._asked.at[0]:  # else another thread asks of a later state
+        if found.at[0] >= self._asked.at[0]:  # else another thread asks about a later state
             self._asked = found
         return found
 
     def forget_terms(self) -> None:
-        """Forget the policies, and the sums of earlier entries; they are read again when needed."""
+        """Forget the policies and the sums of earlier entries, which are read again when needed."""
         self.terms = Terms(self.info.pool_id, self.info.name)
         self.counted, self._asked = KnownCounts(), KnownCounts()
 
     def since(self) -> dict[str, int]:
-        """Return the parameters that read the remembered entry, and later ones if needed."""
+        """Return the parameters that read the remembered entry, and later entries if needed."""
         page = PAGE if self._leases else 1
         return {"pool_id": self.info.pool_id, "known": self._leases_at[0], "page": page}
 
     @property
     def remembers(self) -> bool:
-        """Whether anything is remembered, as of an entry."""
+        """Whether anything is remembered as of an entry."""
         return self._leases_at != NO_MARK
 
     def stands_at(self, newest: Row) -> bool:
@@ -226,14 +229,14 @@ class PoolJournal:
         return self._leases_at == mark_of(newest)
 
     def stays_quiet(self, now: Micros) -> bool:
-        """Tell whether no hold can have ended by now, unless an entry of others says so.
+        """Tell whether no hold can have ended, unless by an entry that is not remembered.
 
-        All that `since` reads tells; see `forget`.
+        What `since` reads shows such entries; see `forget`.
         """
         return bool(self._leases) and now < self.quiet_until
 
     def seems_quiet(self, now: Micros | None) -> bool:
-        """Guess `quiet` before the newest entry is read; without a time, by the local clock."""
+        """Guess `quiet` before the newest entry is read; without `now`, by the local clock."""
         if now is None:
             return time.monotonic() < self._quiet_until_s
         return now < self.quiet_until
@@ -249,7 +252,7 @@ class PoolJournal:
         }
 
     def lease_row(self, connection: Connection, row: Row) -> LeaseRow:
-        """Return the lease as an entry leaves it.
+        """Return the lease after an entry.
 
         Raises:
             JournalDamagedError: It cannot be read, or its attribution is missing.
@@ -271,7 +274,7 @@ class PoolJournal:
         )
 
     def remember(self, memo: Memo) -> None:
-        """Keep what a batch knows of leases; only once it is committed."""
+        """Remember what a batch knows of leases. Call it only after COMMIT."""
         if mark_at(memo.before) != self._leases_at:
             self._leases.clear()
         quiet_until = memo.quiet_until
@@ -302,7 +305,7 @@ class PoolJournal:
         Args:
             connection: A transaction.
             given: Keys that callers gave.
-            made: Keys of the library's, each with an entry behind which to look for it.
+            made: Keys that the library made, each with the entry after which to look for it.
         """
         found: list[dict[str, Any]] = []
         pool: dict[str, Any] = {"pool_id": self.info.pool_id}
@@ -320,7 +323,7 @@ class PoolJournal:
         """Read the next entries in order, with their attributions."""
         parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE}
         query = queries.ENTRIES_BEHIND
-        if kind is not None:  # in the words of the indexes that some kinds have
+        if kind is not None:  # in the form of the partial indexes that some kinds have
             query = query.where(text(sql([kind])))
         return _rows(connection.execute(query, parameters))
 
@@ -333,7 +336,7 @@ class PoolJournal:
         return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
 
     def damaged(self, seq: int, reason: str) -> JournalDamagedError:
-        """Return the error that says what is wrong with an entry of this pool."""
+        """Return the error for a damaged entry of this pool."""
         return JournalDamagedError(pool=self.info.name, seq=seq, reason=reason)
 
 
@@ -343,7 +346,7 @@ class Wanted(NamedTuple):
     pool: PoolJournal
     lease: int
     origin_pool_id: PoolId | None = None
-    """The pool that granted the lease, None where it is the pool itself."""
+    """The pool that granted the lease, None for the pool itself."""
 
     def select(self) -> tuple[Prepared, dict[str, Any]]:
         """Return the query, with its parameters, for the lease's newest entry."""
@@ -357,9 +360,9 @@ class Wanted(NamedTuple):
 def leases(
     connection: Connection, wanted: Sequence[Wanted]
 ) -> list[LeaseRow | JournalDamagedError | None]:
-    """Read the newest entry of each lease, all in one message; None where there is no such lease.
+    """Read the newest entry of each lease, all in one message; None if there is no such lease.
 
-    A damaged lease gives its error as the answer, so that the others can still be read.
+    For a damaged lease its error is returned, so that the others can still be read.
     """
     read = rows_of_each(connection, [one.select() for one in wanted])
     found: list[LeaseRow | JournalDamagedError | None] = []
@@ -392,6 +395,6 @@ def _head(newest: Row, terms: InForce) -> Head:
 
 
 def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
-    # Plain dicts: each row is read seventy times, and SQLAlchemy's mappings are slow at that.
+    # Plain dicts, since each row is read seventy times, and SQLAlchemy's mappings are slow.
     names = tuple(result.keys())
     return [dict(zip(names, row, strict=True)) for row in result]

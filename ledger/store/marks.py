@@ -1,6 +1,6 @@
-"""What is remembered as of an entry: the number and the hash of the entry tell whether it is there.
+"""What is remembered as of an entry, by its number and hash.
 
-A store that was restored from a backup gives numbers again, to other entries.
+The hash is compared, since a restored store gives the same numbers to other entries.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Mark = tuple[int, bytes]
 """An entry by its number and its hash."""
 
 NO_MARK: Mark = (0, b"")
-"""In place of the entry as of which something is remembered: nothing is."""
+"""Stands for no entry: nothing is remembered."""
 
 
 mark_of: Callable[[Row], Mark] = itemgetter("seq", "hash")
 """Returns the number and the hash of a stored entry."""
 
 mark_at: Callable[[Head], Mark] = attrgetter("seq", "hash")
-"""Returns the same of a pool's newest entry."""
+"""Returns the number and the hash of a pool's newest entry."""
 
 
 class DatedSum(NamedTuple):
-    """What dated entries behind an entry commit that count before a time.
+    """What the dated entries after an entry that count before a time commit.
 
     Attributes:
         after: The number of the entry.
@@ -50,33 +50,33 @@ class DatedSum(NamedTuple):
 
 @dataclass(slots=True)
 class KnownCounts:
-    """What was read of committed entries, which do not change, for limits and credits.
+    """What was read of committed entries, which never change, for limits and credits.
 
-    Threads share it. Each takes copies to look through, and puts in one thing at a time.
+    Threads share it. Each iterates over copies, and adds one item at a time.
     """
 
     at: Mark = NO_MARK
-    """The newest entry that any of it was read at, where questions read."""
+    """The newest entry as of which reading calls have read any of it."""
     boundaries: dict[Micros, int] = field(default_factory=dict)
-    """Some times, each with the newest entry before it: limits are counted from there."""
+    """Some times, each with the newest entry before it, from which limits are counted."""
     sums: dict[tuple[int, Micros, int], DatedSum] = field(default_factory=dict)
     """Sums of dated entries, the least used first."""
     ends: dict[Micros, rules.Point] = field(default_factory=dict)
-    """What had been committed by times that have passed, such as the ends of credits."""
+    """What had been committed by past times, such as the expiries of credits."""
 
     def as_of(self, read: ReadEach, pool_id: PoolId, at: Mark) -> KnownCounts:
-        """Return what of it holds as of a newest entry.
+        """Return the part of it that is valid as of a newest entry.
 
-        The entry that it was read at is looked at again: its hash tells whether any before it is
-        another one since a backup was restored. Then all is read anew.
+        The entry as of which it was read is read again: its hash shows whether it or any entry
+            before it has changed through a restored backup. Then nothing of it is valid.
         """
         if self.at == at:
             return self
-        if self.at[0] > at[0]:  # asked of an earlier state than another thread asks of
+        if self.at[0] > at[0]:  # another thread asks about a later state
             return KnownCounts(at)
         known = {"pool_id": pool_id, "known": self.at[0], "page": 1}
         found = read([(queries.SINCE, known)])[0] if self.at != NO_MARK else ()
         if [mark_of(row) for row in found] != [self.at]:
             return KnownCounts(at)
-        # Copies: whoever asks as of that entry at this moment adds to what was of it.
+        # Copies, since another thread may be adding to the parts of that entry.
         return KnownCounts(at, {**self.boundaries}, {**self.sums}, {**self.ends})

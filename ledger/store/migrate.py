@@ -37,19 +37,20 @@ _log = logging.getLogger(__name__)
 # processes, the dialect's begin_migration locks.
 _ALEMBIC = threading.RLock()
 _ALEMBIC_MIN_S = 60.0
-"""The shortest wait, in seconds, for another thread's migration: many stores may be in front."""
+"""The shortest wait, in seconds, for other threads' migrations, since there may be many."""
 
 _TIMEOUT_MAX_S = 86_400
 
 MIGRATION_TIMEOUT_S = 30.0
-"""How long a migration waits for the store. Calls wait less: somebody waits for them."""
+"""How long a migration waits for the store, in seconds. Calls have a shorter time-out."""
 
 
 def current(database: Database) -> str | None:
     """Return the store's revision, None for a database without tables.
 
     Raises:
-        NotALedgerError: The database holds tables, but no ledger's, or they wait for their data.
+        NotALedgerError: The database holds tables, but none of a ledger, or tables without their
+            data.
         LedgerUnavailableError: It cannot be read.
     """
 
@@ -82,12 +83,12 @@ def _revision(database: Database, connection: Connection) -> str | None:
 
 
 def open_current(url: str, timeout_s: float, *, create: bool, read_only: bool) -> Database:
-    """Return a store's database, with `timeout_s` from now until its `until_s`.
+    """Return a store's database, whose `until_s` is `timeout_s` from now.
 
     Raises:
         InvalidInputError: An option of another type, or a time out of range.
         InvalidUrlError: Not the address of a store.
-        SchemaVersionError: Its schema is not current, and may not be made.
+        SchemaVersionError: Its schema is not current, and `create` does not allow to make one.
         NotALedgerError: The database holds something else.
         LedgerUnavailableError: It cannot be reached, read or written.
     """
@@ -108,7 +109,7 @@ def open_current(url: str, timeout_s: float, *, create: bool, read_only: bool) -
 
 
 def require_current(database: Database, *, create: bool) -> None:
-    """Make sure the schema is the one this library works with; make it where there is none.
+    """Make sure that the schema is the one this library works with; make one if there is none.
 
     Raises:
         SchemaVersionError: It is older or newer, or missing and `create` is false.
@@ -135,15 +136,15 @@ def upgrade(
     Args:
         database: The store.
         identity: The identity of a store that is made, 16 bytes; by default a random one.
-        partitions: By how many partitions, 1 to 1,000, a store that is made is divided, by its
-            pools; by default it is not.
-        for_restore: Whether to make the tables alone, without a row: an identity and a revision
-            are a store's data, and come with it.
+        partitions: The number of partitions, 1 to 1,000, by which a new store is divided by pool;
+            by default it is not divided.
+        for_restore: Whether to make only the tables, without any row, since the identity and the
+            revision come with the restored data.
 
     Raises:
-        InvalidInputError: The database has no partitions, or the store has others; or it is there
-            already, and none can be restored into it.
-        NotALedgerError: The tables wait for their data.
+        InvalidInputError: The database has no partitions, or the store has another number of them;
+            or a store exists, so none can be restored into it.
+        NotALedgerError: The tables are without their data.
         SchemaVersionError: It is newer than this library.
         ContentionError: Another migration did not end in time.
         LedgerUnavailableError: It cannot be written.
@@ -194,8 +195,8 @@ def roles(database: Database, prefix: str, *, apply: bool) -> list[str]:
         apply: Whether to run them, too, in one transaction.
 
     Raises:
-        InvalidInputError: The database has no roles, or this is no prefix.
-        NotPermittedError: The role in use may not make roles.
+        InvalidInputError: The database has no roles, or the prefix is not allowed.
+        NotPermittedError: The current role may not make roles.
         LedgerUnavailableError: The store cannot be reached.
     """
     require_current(database, create=False)
@@ -227,7 +228,7 @@ def differences(database: Database, refused: list[str]) -> list[str]:
     found = database.read(database.dialect.definitions, serializable=False)
     partitions = database.read(database.dialect.partition_count, serializable=False)
     with _alembic(database), database.named_errors(), database.connect() as connection:
-        connection.rollback()  # it may be the one that was read on
+        connection.rollback()  # it may be the connection that was read on
         try:
             expected = database.dialect.fresh_definitions(connection, make)
         except NoReferenceError as error:
@@ -253,7 +254,7 @@ def _difference(label: str, found: str | None, expected: str | None) -> str | No
 
 
 def _missing(database: Database, found: Definitions, partitions: int) -> list[str]:
-    """Return the columns, indexes and guards that a store lacks, by their names alone."""
+    """Return the columns, indexes and guards that a store lacks, compared only by name."""
     labels = {label for _, label in found}
     named = [
         *(f"column {column}" for table in _tables() for column in table.columns),
@@ -265,7 +266,7 @@ def _missing(database: Database, found: Definitions, partitions: int) -> list[st
 
 @contextmanager
 def transaction_at(url: str) -> Iterator[Connection]:
-    """Open the store at `url` for a migration alone, and commit at the end."""
+    """Open the store at `url` for one migration, and commit at the end."""
     database = Database(url, timeout_s=MIGRATION_TIMEOUT_S, create=True)
     try:
         with _transaction(database) as connection:
@@ -275,13 +276,13 @@ def transaction_at(url: str) -> Iterator[Connection]:
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Tell alembic which tables to compare: a program's own may share the database."""
+    """Tell alembic which tables to compare, since a program's own may share the database."""
     return kind != "table" or name in schema.metadata.tables
 
 
 @contextmanager
 def _alembic(database: Database) -> Iterator[None]:
-    """Keep other threads away from alembic.
+    """Hold the lock that keeps other threads from using alembic.
 
     Raises:
         ContentionError: Another thread used it until the deadline.
@@ -303,7 +304,7 @@ def _transaction(database: Database) -> Iterator[Connection]:
     with database.named_errors(), database.connect() as connection:
         database.dialect.prepare(connection)
         connection.commit()
-        # Alembic leaves a transaction alone if SQLAlchemy says that one is open.
+        # Alembic does not begin or end a transaction if SQLAlchemy says that one is open.
         connection.begin()
         database.dialect.begin_migration(connection)
         try:
@@ -331,7 +332,7 @@ def _tables() -> Iterable[Table]:
 
 
 def _guards(database: Database, partitions: int) -> list[str]:
-    """Return the labels of all triggers, of each partition, too."""
+    """Return the labels of all triggers, those of partitions included."""
     dialect = database.dialect
     statements = [
         one for name in schema.metadata.tables for one in dialect.guards(name, [("seq",)])

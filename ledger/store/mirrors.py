@@ -36,7 +36,7 @@ _POOL, _ABOVE = (bindparam(name, type_=BigInteger) for name in ("pool", "above")
 _FIRST = (_own.c.pool_id == _POOL, _own.c.seq <= bindparam("upto"))
 """The entries of the pool up to the last one that is known to be good.
 
-Statements are built once: that took four fifths of the time in which a small pool was compared.
+Statements are built once, since building took four fifths of the time to compare a small pool.
 """
 
 Own = dict[str, int]
@@ -56,11 +56,11 @@ _FLAGS = int(REPEATED_FLAGS)
 
 
 def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tuple[int, str] | None:
-    """Return a pool's first entry that related pools contradict, and why; None where all agree.
+    """Return a pool's first entry that related pools contradict, and why; None if all agree.
 
-    Every entry about a lease that a pool shares with one above is repeated there, and every entry
-    that repeats another has an original that says the same. What funds a carved pool is compared
-    by `carvings`.
+    Every entry about a lease must be repeated in each pool above that shares the capacity, and
+    every entry that repeats another must agree with its original. `carvings` compares the entries
+    that fund carved pools.
 
     Args:
         connection: A transaction; nothing else may be written between the pools' entries.
@@ -89,7 +89,7 @@ def _orphan(connection: Connection, own: Own) -> tuple[int, str] | None:
 def _orphans() -> Select[Any]:
     same = and_(
         _own.c.kind == _other.c.kind,
-        # What their detail says of their own pool's window or entries differs; `Below` compares it.
+        # Details name windows and entries of their own pool, and so differ. `Below` compares them.
         or_(
             _own.c.kind.in_(sorted(CHANGES_WINDOW)),
             _own.c.detail.is_not_distinct_from(_other.c.detail),
@@ -136,8 +136,8 @@ def _of_its_lease() -> ColumnElement[bool]:
 def _recorded_together() -> ColumnElement[bool]:
     """Tell whether the times of both fit one transaction.
 
-    Each is the transaction's time, or that of its pool's previous entry if that is later. Only an
-    entry that is later than the previous one shows the transaction's time.
+    Each is the transaction's time, or that of its pool's previous entry if that is later. So only
+    an entry that is later than its previous one shows the transaction's time.
     """
     own, other = _own.c.recorded_at, _other.c.recorded_at
     own_last, other_last = _last_recorded(_own), _last_recorded(_other)
@@ -181,9 +181,9 @@ def _for_the_same() -> ColumnElement[bool]:
 
 
 def _repeated_key(connection: Connection, own: Own) -> tuple[int, str] | None:
-    """Return the second entry that holds an idempotency key: a call takes effect once.
+    """Return the second entry with an idempotency key, since a call takes effect only once.
 
-    A caller's own key may be spelled as one of the library's, beside which no digest stands.
+    A caller's key may have the form of one that the library made; that one has no digest.
     """
     seen: set[tuple[str, bool]] = set()
     for row in connection.execute(_keyed_twice(), own):
@@ -218,7 +218,7 @@ def _unrepeated(connection: Connection, own: Own, above: PoolJournal) -> tuple[i
 
 @cache
 def _not_repeated() -> Select[Any]:
-    # A lower pool's lease is repeated from there. A lease that funds a pool is this pool's own.
+    # A lease of a lower pool is compared from there. A lease that funds a pool is this pool's own.
     passed_on = and_(_own.c.origin_seq.is_not(None), ~_funded(_own.c.origin_pool_id))
     return (
         select(_own.c.seq)
@@ -241,7 +241,7 @@ def _not_repeated() -> Select[Any]:
 def _unfunded(
     connection: Connection, pool: PoolJournal, parent: PoolJournal
 ) -> tuple[int, str] | None:
-    """Return the opening of a carved pool, if the lease it names does not fund it."""
+    """Return the opening of a carved pool if the lease that it names does not fund the pool."""
     funds = select(_other.c.seq).where(
         _other.c.pool_id == parent.info.pool_id,
         _other.c.seq == pool.info.carved_lease,

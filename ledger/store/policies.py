@@ -1,6 +1,6 @@
-"""The terms that a pool's entries are decided under: the policy in force, and the window.
+"""Terms: the policy and the window under which a pool's entries are decided.
 
-An earlier entry began each of them. Both are immutable once committed, so they are remembered.
+An earlier entry began each of them. They never change after COMMIT, so they are remembered.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _CHECKED = Columns(entries, rows.BEGINNING)
 
 _POLICY = "its policy cannot be read", "it should set a policy, and does not"
 _WINDOW = "its window cannot be read", "it should begin a window, and does not"
-"""What is said of an entry that cannot be read, and of one that is not as it should be."""
+"""The reasons that errors give for an entry that cannot be read, or is not as it should be."""
 
 
 def _beginning_in(found: Sequence[Row]) -> Row | None:
     """Return the entry that was found, None if there is none.
 
     Raises:
-        ValueError: A column of it holds what it may not.
+        ValueError: A column holds a value that it may not hold.
     """
     if not found:
         return None
@@ -76,7 +76,7 @@ class Terms:
         self._began: dict[int, int] = {}
 
     def of(self, connection: Connection, row: Row) -> InForce:
-        """Return the terms that an entry names; those not remembered are read.
+        """Return the terms that an entry names. Terms that are not remembered are read.
 
         Raises:
             JournalDamagedError: Its policy or its window cannot be read.
@@ -85,12 +85,13 @@ class Terms:
         policy, version, _ = self._ruled(connection, row["policy_seq"])
         window = None
         if policy.window is not None:
-            # An entry without a window's number, as `verify` says, must not keep a pool from work.
+            # A damaged entry without a window's number, which `verify` reports, must not stop the
+            # pool.
             window = self.window(connection, row["window_seq"] or row["policy_seq"])
         return InForce(policy, window, version)
 
     def known(self, row: Row) -> InForce | None:
-        """Return the terms that an entry names, None where they are not known yet."""
+        """Return the terms that an entry names, None if they are not known yet."""
         known = self._policies.get(row["policy_seq"])
         if known is None:
             return None
@@ -109,7 +110,7 @@ class Terms:
         return _BEGINNING, {"pool_id": self._pool_id, "seq": seq}
 
     def unread(self, row: Row) -> set[int]:
-        """Return the entries that began the terms which an entry names, if they are unknown."""
+        """Return the numbers of the entries that began an entry's terms, if these are unknown."""
         unknown = set()
         if row["policy_seq"] not in self._policies:
             unknown.add(row["policy_seq"])
@@ -118,7 +119,7 @@ class Terms:
         return unknown
 
     def learn(self, seq: int, found: Sequence[Row]) -> None:
-        """Remember the terms that were read; what cannot be read raises when it is needed."""
+        """Remember terms that were read. An unreadable one raises when it is needed."""
         with contextlib.suppress(*rows.UNREADABLE):
             row = _beginning_in(found)
             ruled = rows.ruled_of(row) if row else None
@@ -133,7 +134,7 @@ class Terms:
         """Return the policy that entry `seq` set.
 
         Raises:
-            JournalDamagedError: The entry set no policy.
+            JournalDamagedError: The entry set no policy, or it cannot be read.
             UnknownRulesError: It was set under rules that this library does not have.
         """
         return self._ruled(connection, seq).policy
@@ -161,7 +162,7 @@ class Terms:
         return self._begun(read, seq, self._began, rows.window_began, _WINDOW)
 
     def book(self, read: ReadEach, seq: int) -> CreditBook | None:
-        """Return the credits behind entry `seq`, which set a policy; None if it never was prepaid.
+        """Return the credits after entry `seq`, which set a policy; None if never prepaid.
 
         Raises:
             JournalDamagedError: They cannot be read.

@@ -48,7 +48,7 @@ def store_identity(connection: Connection) -> bytes:
 def newest_seqs(
     connection: Connection, pool_ids: Collection[PoolId] | None = None
 ) -> dict[PoolId, int]:
-    """Return the number of each pool's newest entry, or of these pools', the oldest pool first."""
+    """Return the number of the newest entry of each pool, or of these pools, oldest pool first."""
     if pool_ids is None:
         found = connection.execute(_newest())
     else:
@@ -58,7 +58,7 @@ def newest_seqs(
 
 @functools.cache
 def _newest(*, some: bool = False) -> Select[Any]:
-    # One index lookup for each pool: grouping by pool would read every entry.
+    # One index lookup for each pool, since grouping by pool would read every entry.
     newest = select(func.max(entries.c.seq)).where(entries.c.pool_id == pools.c.pool_id)
     query = select(pools.c.pool_id, newest.scalar_subquery().label("seq")).order_by(pools.c.pool_id)
     wanted = pools.c.pool_id.in_(bindparam("pool_ids", expanding=True))
@@ -86,11 +86,11 @@ _ALL = select(pools).order_by(pools.c.pool_id)
 
 
 class FoundPools(NamedTuple):
-    """Pools of a store, oldest first: a parent before what is below it."""
+    """Pools of a store, oldest first, so that a parent comes before its children."""
 
     infos: list[PoolInfo]
     damaged: dict[PoolId, JournalDamagedError]
-    """Pools that cannot be read, by their own row or that of a pool above, and why."""
+    """The errors of pools that cannot be read, because of their own row or that of a pool above."""
 
 
 def find_pools(connection: Connection) -> FoundPools:
@@ -108,7 +108,7 @@ def find_lines(
 def find_above(
     connection: Connection, column: Column[Any], sought: Collection[object]
 ) -> list[PoolInfo]:
-    """Return the same pools, parents first. Every operation by a pool's name begins here.
+    """Return one pool and those above it, parents first. Each look-up by name begins here.
 
     Raises:
         JournalDamagedError: The row of one of them cannot be read.
@@ -119,8 +119,8 @@ def find_above(
     return found.infos
 
 
-# Putting this statement together takes SQLAlchemy several times as long as the database needs
-# to answer it.
+# Built once: SQLAlchemy needs several times as long to build this statement as the database to
+# answer it.
 @functools.cache
 def _line_from(column: Column[Any]) -> Select[Any]:
     sought = column.in_(bindparam("sought", expanding=True))
@@ -130,7 +130,7 @@ def _line_from(column: Column[Any]) -> Select[Any]:
 
 
 def next_pool_id(connection: Connection) -> PoolId:
-    """Return the number of the next pool that is made.
+    """Return the number for a new pool.
 
     Raises:
         NotALedgerError: A pool has a number that leaves none for another.
@@ -142,7 +142,7 @@ def next_pool_id(connection: Connection) -> PoolId:
 
 
 def add_pool(connection: Connection, info: PoolInfo) -> None:
-    """Make a new pool known."""
+    """Write the row of a new pool."""
     row = {
         "pool_id": info.pool_id,
         "identity": info.identity.bytes,
@@ -193,7 +193,7 @@ def leave_out(damaged: Iterable[JournalDamagedError], left_out: LeftOut | None) 
     """Add pools' errors to the caller's list, or raise the first error if there is no list.
 
     Raises:
-        JournalDamagedError: Some pools are damaged, and the caller did not ask.
+        JournalDamagedError: Some pools are damaged, and the caller gave no list.
     """
     for error in damaged:
         if left_out is None:

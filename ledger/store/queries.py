@@ -64,11 +64,11 @@ ENTRIES_BEHIND = (
 )
 _HAS_KEY = entries.c.idempotency_key.in_(bindparam("keys", expanding=True))
 BY_KEYS = _OF_POOL.where(entries.c.payload_digest.is_not(None), _HAS_KEY)
-"""The entries that hold keys which callers gave."""
+"""The query for entries with keys that callers gave."""
 BY_MADE_KEYS = _OF_POOL.where(
     entries.c.seq > bindparam("after"), entries.c.payload_digest.is_(None), _HAS_KEY
 )
-"""The entries that hold keys of the library's, which no index has."""
+"""The query for entries with keys that the library made, which are not indexed."""
 _origin = entries.alias("origin")
 _MIRROR = select(_origin.c.seq).where(
     _origin.c.pool_id == _POOL,
@@ -97,7 +97,7 @@ _granted, _follow_up, _ending = (
 def _newest_of_lease(
     lease: ColumnElement[int], *, before: ColumnElement[int] | None = None
 ) -> Prepared:
-    """Return the query for a lease's newest entry, with what its reservation says and captured.
+    """Return the query for a lease's newest entry, with columns of its reservation.
 
     Args:
         lease: The lease.
@@ -105,7 +105,7 @@ def _newest_of_lease(
     """
 
     def about(one: NamedFromClause[Any], kinds: Iterable[EntryKind]) -> Select[tuple[int]]:
-        # Each by its own partial index: most leases have nothing but a reservation and an end.
+        # Each by its own partial index, since most leases have only a reservation and an end.
         found = select(func.max(one.c.seq)).where(
             one.c.pool_id == _POOL, one.c.lease == lease, text(sql(kinds, f"{one.name}.kind"))
         )
@@ -160,13 +160,14 @@ _HOLDS_STILL = (
         _follow_up.c.kind.in_([literal_column(f"'{kind}'") for kind in ENDS_HOLD]),
     ),
 )
-"""The condition for entries that say when a hold ends, if it has not ended or been renewed since.
+"""The condition for entries that set when a hold ends, unless the hold has ended or was renewed
+since.
 
-Subqueries look that up only for holds that are due. A join would be planned anew with every call,
-and a server without statistics might join the whole table.
+Subqueries run only for holds that are due. A join would be planned again with every call, and a
+server without statistics might join the whole table.
 """
 _ONCE = select(clock.NOW).scalar_subquery()
-"""The time, read once: a server cannot search an index for a clock that moves on."""
+"""The time, read once, since a server cannot search an index by a clock that moves."""
 READ_CLOCK = Prepared(select(_NOW))
 ENDING = Prepared(
     select(entries.c.lease, entries.c.expires_at)
@@ -179,14 +180,14 @@ ENDING = Prepared(
     .order_by(entries.c.expires_at, entries.c.lease)
     .limit(bindparam("page"))
 )
-"""The holds that end soon, and those that are due and have not expired yet."""
+"""The query for holds that end soon, and those that are due and have not expired yet."""
 NEXT_END = Prepared(
     select(entries.c.expires_at)
     .where(entries.c.pool_id == _POOL, entries.c.expires_at > _ONCE, *_HOLDS_STILL)
     .order_by(entries.c.expires_at)
     .limit(1)
 )
-"""When the first hold ends that a pool granted and that still lasts."""
+"""The query for the first end of a hold that a pool granted and that has not ended."""
 
 
 def _sharing(parent: ColumnElement[int]) -> Select[tuple[int]]:
@@ -219,12 +220,12 @@ SHARING_WITH_DUE = (
     .order_by(_below.c.pool_id)
     .limit(bindparam("page"))
 )
-"""The pools below that share a pool's capacity, at any depth, and have leases that are due."""
+"""The query for pools below, at any depth, that share a pool's capacity and have due leases."""
 _held_by = entries.alias("held_by")
 
 
 def _held(axis: Axis) -> ColumnElement[int]:
-    """Return what the lease of an entry that says when its hold ends holds by now."""
+    """Return SQL for what a lease holds now, given the entry that set when its hold ends."""
     newest = select(func.max(_follow_up.c.seq)).where(
         _follow_up.c.pool_id == entries.c.pool_id,
         _follow_up.c.lease == entries.c.lease,
@@ -277,9 +278,9 @@ DUE_HOLDS = Prepared(
     .group_by(_due.c.pool_id)
     .order_by(_due.c.pool_id)
 )
-"""What is held by leases that are due and have not expired yet, in a pool and in those below.
+"""The query for what due leases that have not expired yet hold, in a pool and in those below.
 
-A pool where no lease is due is left out.
+Pools without due leases are left out.
 """
 DUE_HOLDS_BY_TIME = Prepared(
     select(
@@ -290,7 +291,7 @@ DUE_HOLDS_BY_TIME = Prepared(
     .group_by(_due.c.pool_id, _due.c.expires_at)
     .order_by(_due.c.pool_id, _due.c.expires_at)
 )
-"""The same, apart for each time at which such leases were due: limits and credits count by it."""
+"""The same for each time at which such leases were due, by which limits and credits count."""
 _own = entries.alias("own")
 _child, _grandchild = pools.alias("child"), pools.alias("grandchild")
 
@@ -311,7 +312,7 @@ def _may_be_due(pool: ColumnElement[int], swept_until: ColumnElement[int]) -> Co
 STANDING = Prepared(
     _newest(
         *_HEAD,
-        # Only one level below is searched: a recursion takes five times as long as all of this.
+        # Only one level below is searched, since a recursion takes five times as long as the rest.
         case(
             (entries.c.reserved_requests == literal_column("0"), false()),
             else_=_may_be_due(entries.c.pool_id, entries.c.swept_until)
@@ -324,7 +325,8 @@ STANDING = Prepared(
         _NOW,
     )
 )
-"""The newest entry, whether a lease may be due that holds some of the pool's capacity, the time."""
+"""The query for the newest entry, whether a due lease may hold capacity of the pool, and the
+time."""
 OPEN_LEASES = Prepared(
     select(entries.c.seq, entries.c.recorded_at)
     .where(

@@ -1,4 +1,4 @@
-"""Verification of denials by pools above: had the named pool as little left as the denial says."""
+"""Verification of denials by pools above: whether the named pool had as little left as stated."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _NEXT_GRANTED = Prepared(
 
 
 class Refusals:
-    """What pools above had left when they refused what was asked of one pool.
+    """What pools above had left when they refused reservations in one pool.
 
-    A denial is not repeated above. But a transaction on this pool also locks those above it, so
-    that an entry of this pool and its mirror there stand at the same point of both journals: what
-    the pool above had left is one of its states between the mirrors of the entries before and
-    behind the denial. Those around the denial's time are looked at first.
+    A denial has no mirror. But a transaction on this pool also locks the pools above, so an entry
+    here and its mirror there are written together. So the state in which the pool above refused is
+    one of its states between the mirrors of the entries before and after the denial. States around
+    the denial's time are searched first.
     """
 
     def __init__(self, pool: PoolJournal) -> None:
@@ -54,7 +54,7 @@ class Refusals:
         """The states of each pool above that were read last."""
 
     def problem(self, connection: Connection, entry: Entry, *, granted: int | None) -> str | None:
-        """Return what is wrong with a denial that says that a pool above refused.
+        """Return what is wrong with a denial that names a pool above, None if nothing is.
 
         Args:
             connection: A transaction.
@@ -72,11 +72,11 @@ class Refusals:
             ):
                 return None
         except JournalDamagedError:
-            return None  # the pool above says so when it is verified
+            return None  # verifying the pool above reports it
         return f"pool {name!r} did not refuse it: that never had what it says was left"
 
     def _near(self, connection: Connection, above: PoolJournal, entry: Entry, first: int) -> bool:
-        """Look for the state among those up to the denial's time, first in the page read last."""
+        """Search the state among those up to the denial's time, first in the page read last."""
         pool_id = above.info.pool_id
         if self._among(connection, above, entry, first):
             return True
@@ -97,7 +97,7 @@ class Refusals:
     def _between(
         self, connection: Connection, above: PoolJournal, entry: Entry, first: int
     ) -> bool:
-        """Look for the state among all states between the two mirrors."""
+        """Search the state among all states between the two mirrors."""
         given = {"pool_id": self._pool.info.pool_id, "seq": entry.seq}
         behind = _NEXT_GRANTED.rows(connection, given)
         end = self._mirror(connection, above, behind[0]["seq"]) if behind else None
@@ -118,7 +118,7 @@ class Refusals:
 
 
 def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry) -> bool:
-    """Tell whether a pool at one of its entries refuses what was asked, with the same figures."""
+    """Tell whether a pool in one of its states refuses the reservation with the same figures."""
     assert entry.estimate is not None  # noqa: S101 - a denial has one
     assert entry.request_budget is not None  # noqa: S101 - a denial has one
     head, figures = above.head_from(connection, row), entry.detail["denial"]
@@ -160,7 +160,7 @@ def _newest(connection: Connection, above: PoolJournal) -> int:
 
 
 def _last_at(connection: Connection, above: PoolJournal, at: int) -> int:
-    """Return the last entry that was recorded by a time; times never go back in a pool."""
+    """Return the last entry recorded at or before a time. Times never decrease in a pool."""
     low, high = 0, _newest(connection, above)
     while low < high:
         middle = (low + high + 1) // 2

@@ -24,17 +24,17 @@ _IDENTITY = Prepared(select(pools.c.identity).where(pools.c.pool_id == bindparam
 class Seen:
     """The newest entry that readers of this ledger have seen of a pool.
 
-    It is compared with what is read anyway. Reads of several threads end in any order: an entry is
-    gone only if a read that began after it was seen does not find it.
+    It is compared with what is read anyway. Reads of several threads end in any order, so an entry
+    is missing only if a read that began after it was seen does not find it.
     """
 
     def __init__(self) -> None:
         self._seq = self.told = 0
-        """The newest entry, and the one that was told to be gone."""
+        """The newest entry, and the missing one that was reported."""
         self._at_s = 0.0
 
     def note(self, pool: str, seq: int, began_s: float) -> bool:
-        """Note the newest entry of a read; say, and return, whether the store went back.
+        """Note the newest entry of a read; warn if the store went back, and return whether it did.
 
         Args:
             pool: The pool's name.
@@ -51,21 +51,21 @@ class Seen:
         return went_back
 
     def forget(self, pool: str, *, seen: int, newest: int) -> None:
-        """Say, unless a reader was told already, that an entry that was written or read is gone."""
+        """Warn that an entry that was written or read is missing, unless that was reported."""
         if seen > self.told:
             tell(pool, seen=seen, newest=newest)
         self._seq, self._at_s, self.told = newest, time.monotonic(), 0
 
 
 def tell(pool: str, *, seen: int, newest: int) -> None:
-    """Say that an entry that this process has seen is not in the store any more."""
+    """Warn that an entry that this process has seen is not in the store any more."""
     _log.error(
         "pool %r went back: entry %d, which this process has seen, is gone; the newest is %d now",
         pool,
         seen,
         newest,
     )
-    # Where warnings are errors, this one is in the log alone: no call is refused for it.
+    # If warnings are errors, this one is only logged, so that no call fails because of it.
     with contextlib.suppress(StoreWentBackWarning):
         warnings.warn(StoreWentBackWarning(pool, seen=seen, newest=newest), stacklevel=2)
 
@@ -76,5 +76,5 @@ def asked(pool: PoolInfo) -> tuple[Prepared, dict[str, Any]]:
 
 
 def is_of(pool: PoolInfo, found: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether a pool's number is this pool's, and not free or another pool's by now."""
+    """Tell whether a pool's number is still this pool's, and not free or another pool's."""
     return [row["identity"] for row in found] == [pool.identity.bytes]

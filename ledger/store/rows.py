@@ -39,14 +39,14 @@ from ledger.store.columns import check_entry
 from ledger.store.schema import entries
 
 Row = Mapping[str, Any]
-"""A stored entry by column name, with its attribution's columns where they were read."""
+"""A stored entry by column name, with its attribution's columns if these were read."""
 
 
 BEGINNING = (
     *("seq", "kind", "detail", "recorded_at"),
     *(f"committed_{name}" for name in Totals._fields),
 )
-"""The columns that say which policy an entry sets, and which window it begins."""
+"""The columns that show which policy an entry sets, and which window it begins."""
 
 COVERED = tuple(
     name
@@ -79,12 +79,12 @@ UNREADABLE = (
 
 
 def window_json(window: WindowState, *, since: int | None = None) -> dict[str, Any]:
-    """Return what an entry's detail says of its window.
+    """Return the window part of an entry's detail.
 
     Args:
         window: The window that a rollover begins, or that a correction or an import changes.
-        since: Of a correction or an import, the entry that began the window. Its base is then said,
-            too, while that of a rollover is the entry itself.
+        since: The entry that began the window, for a correction or an import. The base is then
+            stored, too; for a rollover the base is in the entry itself.
     """
     start, end, base, carried, skipped, _begun = window
     said = {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
@@ -92,16 +92,16 @@ def window_json(window: WindowState, *, since: int | None = None) -> dict[str, A
 
 
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
-    """Return the hash that a row must carry behind `previous`."""
+    """Return the hash that a row must have after the hash `previous`."""
     values = _in_columns(row)
     after = (*values[_TOTALS.stop : _DIGEST], attribution_digest, *values[_DIGEST:])
     return hashing.entry_hash(previous, values[:_FIRST], values[_TOTALS], after)
 
 
 def lease_after(row: Row) -> LeaseAfter:
-    """Return what a row says of the lease that it is about.
+    """Return the lease part of a row.
 
-    It raises one of `UNREADABLE` where the row does not say all of it.
+    It raises one of `UNREADABLE` if a part is missing.
     """
     return LeaseAfter(row["lease"], _phase_of(row), held_of(row), used_of(row), row["expires_at"])
 
@@ -116,7 +116,7 @@ def held_of(row: Row) -> Totals:
 
 
 def held_in(kind: str, held: Sequence[Any], estimate: Sequence[int | None]) -> Totals:
-    """Return what a lease still holds, by what an entry stores of that and of its estimate.
+    """Return what a lease still holds, by the stored amounts of an entry and its estimate.
 
     It raises one of `UNREADABLE` where they do not say it.
     """
@@ -128,9 +128,9 @@ def held_in(kind: str, held: Sequence[Any], estimate: Sequence[int | None]) -> T
 
 
 def lease_of(row: Row) -> LeaseState:
-    """Return the lease as its newest row leaves it, read with the reservation's constants.
+    """Return the lease after its newest row, which was read with columns of its reservation.
 
-    It raises one of `UNREADABLE` where the row does not say all of it.
+    It raises one of `UNREADABLE` if a part is missing.
     """
     lease, phase, held, used, expires_at = lease_after(row)
     estimate = UsageEstimate(**ESTIMATE.of(row))
@@ -138,15 +138,15 @@ def lease_of(row: Row) -> LeaseState:
 
 
 def _phase_of(row: Row) -> LeasePhase:
-    # Usage observed after the hold expired does not bring the hold back, and a correction of what
-    # was assumed then does not end the lease.
+    # Usage that is observed after the hold expired does not restore the hold, and a correction of
+    # the assumed usage does not end the lease.
     if row["kind"] in MAY_BE_LATE and row["flags"] & EntryFlag.LATE:
         return LeasePhase.EXPIRED
     return PHASES.get(row["kind"], LeasePhase.OPEN)
 
 
 def request_budget_of(row: Row) -> RequestBudget:
-    """Return the request's own budget that a row says."""
+    """Return the request's own budget in a row."""
     return RequestBudget(**BUDGET.of(row))
 
 
@@ -164,7 +164,7 @@ def used_of(row: Row) -> Usage:
 
 
 def usage_of(row: Row) -> Usage | UsageDifference | None:
-    """Return the usage that a row records, None where it records none."""
+    """Return the usage that a row records, None if it records none."""
     if row["usage_total_tokens"] is None:
         return None
     kind = UsageDifference if row["kind"] in DIFFERENCES else Usage
@@ -172,7 +172,7 @@ def usage_of(row: Row) -> Usage | UsageDifference | None:
 
 
 def detail_of(row: Row) -> dict[str, Any]:
-    """Return a row's detail, empty where it has none."""
+    """Return a row's detail, empty if it has none."""
     stored = row["detail"]
     detail: dict[str, Any] = {} if stored is None else json.loads(stored)
     if not isinstance(detail, dict):
@@ -181,16 +181,16 @@ def detail_of(row: Row) -> dict[str, Any]:
 
 
 class Ruled(NamedTuple):
-    """A policy, the version of the rules that it was set under, and the credits that go with it."""
+    """A policy, the version of the rules under which it was set, and its credits."""
 
     policy: SharedPoolBudgetOptions
     rules_version: int
     book: CreditBook | None
-    """None where the pool never was prepaid."""
+    """None if the pool was never prepaid."""
 
 
 def ruled_of(row: Row) -> Ruled | None:
-    """Return the policy that a row sets, and under which rules; None where it sets none.
+    """Return the policy that a row sets, with its version of the rules; None if it sets none.
 
     Raises:
         UnknownRulesError: This version of the library does not have these rules.
@@ -201,7 +201,7 @@ def ruled_of(row: Row) -> Ruled | None:
     return Ruled(policy, rules.version_in(detail), _book_in(row, detail, policy))
 
 
-# Many pools of a store have one policy, word for word: reading it takes ten times as long as
+# Cached, since many pools have the same policy text, and parsing it takes ten times as long as
 # reading a pool's newest entry.
 @lru_cache(maxsize=128)
 def _policy_and_detail(stored: object) -> tuple[SharedPoolBudgetOptions | None, Mapping[str, Any]]:
@@ -210,14 +210,14 @@ def _policy_and_detail(stored: object) -> tuple[SharedPoolBudgetOptions | None, 
 
 
 def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
-    """Return the policy that a row sets, None where it sets none."""
+    """Return the policy that a row sets, None if it sets none."""
     return _policy_in(detail_of(row))
 
 
 def book_of(row: Row) -> CreditBook | None:
-    """Return the credits of a pool behind a row that sets its policy.
+    """Return the credits of a pool after a row that sets its policy.
 
-    None where the pool never was prepaid. It raises one of `UNREADABLE` where the row is damaged.
+    None if the pool was never prepaid. It raises one of `UNREADABLE` where the row is damaged.
     """
     found = ruled_of(row)
     return None if found is None else found.book
@@ -272,7 +272,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
 
 
 def window_of(row: Row) -> WindowState | None:
-    """Return the window that a row begins or changes, None where it does neither."""
+    """Return the window that a row begins or changes, None if it does neither."""
     committed = Totals(**_COMMITTED.of(row))
     if row["kind"] not in SAYS_WINDOW:
         policy = policy_of(row) or SharedPoolBudgetOptions()
@@ -288,7 +288,7 @@ def window_of(row: Row) -> WindowState | None:
 
 
 def window_began(row: Row) -> int:
-    """Return the number of the entry that began the window of a row that begins or changes one."""
+    """Return the number of the entry that began the window that a row begins or changes."""
     if row["kind"] not in CHANGES_WINDOW:
         return int(row["seq"])
     return check_amount("since", detail_of(row)["window"]["since"])
@@ -306,7 +306,7 @@ def _signed(name: str, amount: object) -> int:
 
 
 def attribution_of(row: Row) -> Attribution | None:
-    """Return the attribution in a row, None where it is absent or redacted."""
+    """Return the attribution in a row, None if it is absent or redacted."""
     if row["salt"] is None:
         return None
     tags = {} if row["tags"] is None else json.loads(row["tags"])
@@ -314,7 +314,7 @@ def attribution_of(row: Row) -> Attribution | None:
 
 
 def balance_of(row: Row) -> Balance:
-    """Return the pool's balance as a row leaves it."""
+    """Return the pool's balance after a row."""
     return Balance(Totals(*_COMMITTED.stored(row)), Totals(*_RESERVED.stored(row)))
 
 

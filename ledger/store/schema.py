@@ -32,13 +32,13 @@ REVISION = "0001"
 """The newest revision under migrations/; revisions sort as text."""
 
 FORMAT_VERSION = 1
-"""How entries are written; a store says which in its one row."""
+"""The format of entries, which a store names in its one row."""
 
 VERSION_TABLE = "ledger_version"
 """Alembic's own table, named so that a program's own migrations can share the database."""
 
 DIVIDED = ("attributions", "entries")
-"""The tables that a store in partitions has them of."""
+"""The tables that are divided in a store with partitions."""
 
 metadata = MetaData(
     naming_convention={
@@ -49,8 +49,8 @@ metadata = MetaData(
     }
 )
 
-# STRICT tables take INTEGER, TEXT and BLOB alone. WITHOUT ROWID leaves no hidden key by which an
-# INSERT OR REPLACE could replace a row, and keeps a pool's entries side by side.
+# STRICT tables accept only INTEGER, TEXT and BLOB. WITHOUT ROWID leaves no hidden key by which an
+# INSERT OR REPLACE could replace a row, and stores a pool's entries side by side.
 _SQLITE: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 
@@ -63,7 +63,7 @@ def _integers(*names: str, nullable: bool = False) -> list[Column[int]]:
 
 
 def _where(condition: TextClause) -> dict[str, Any]:
-    """Return the options of an index that has only the rows of a condition."""
+    """Return the options of an index that holds only the rows of a condition."""
     return {"sqlite_where": condition, "postgresql_where": condition}
 
 
@@ -91,14 +91,14 @@ pools = Table(
     Column("identity", LargeBinary, nullable=False),
     Column("name", Text, nullable=False),
     Column("parent_id", _int64()),
-    # The lease on the parent that funds this pool; NULL where it shares the parent's capacity.
+    # The lease in the parent that funds this pool; NULL if it shares the parent's capacity.
     Column("carved_lease", _int64()),
     PrimaryKeyConstraint("pool_id"),
     UniqueConstraint("identity"),
     UniqueConstraint("name"),
     Index("ix_pools_parent_id", "parent_id"),
     CheckConstraint("pool_id > 0", name="pool_id_positive"),
-    # A parent is made first and has the lower number, so no pool can be above itself.
+    # A parent is made first and has a lower number, so no pool can be above itself.
     CheckConstraint("parent_id < pool_id", name="parent_id_before"),
     CheckConstraint("carved_lease IS NULL OR parent_id IS NOT NULL", name="carved_lease_parent"),
     _length("identity", 16, 16),
@@ -112,7 +112,8 @@ attributions = Table(
     Column("pool_id", _int64(), nullable=False, autoincrement=False),
     Column("attribution_id", _int64(), nullable=False, autoincrement=False),
     Column("digest", LargeBinary, nullable=False),
-    # Redaction removes salt, content key and content. The digest stays, so the hash chain holds.
+    # Redaction removes salt, content key and content. The digest stays, so the hash chain stays
+    # valid.
     Column("salt", LargeBinary),
     Column("content_key", LargeBinary),
     *(Column(name, Text) for name in ATTRIBUTION_TEXTS),
@@ -146,7 +147,8 @@ IS_DATED = text(f"(flags & {int(DATED_FLAGS)}) <> 0")
 IS_UNPRICED = text(f"(flags & {int(EntryFlag.UNPRICED)}) <> 0")
 """The condition for entries that leave out a figure which their pool limits."""
 DATED_AT = "coalesce(expires_at, occurred_at)"
-"""When they count, as SQL: when the hold ended, or when a call was made that had none."""
+"""SQL for when dated entries count: when the hold ended, or for an import when the call was
+made."""
 _KEYED = text("payload_digest IS NOT NULL")
 """The condition for entries under a key that the caller gave."""
 _MIRRORS = text("origin_seq IS NOT NULL")
@@ -226,7 +228,7 @@ entries = Table(
         unique=True,
         **_where(_EXPIRES),
     ),
-    # Most leases have nothing but a reservation and an end: these have other indexes.
+    # Most leases have only a reservation and an end, which have other indexes.
     Index(
         "ix_entries_lease",
         "pool_id",
@@ -253,8 +255,8 @@ entries = Table(
         "seq",
         **_where(REFUSES),
     ),
-    # What limits count: corrections move what was committed before them, and dated entries count at
-    # a time of their own.
+    # For limits: corrections change totals committed before them, and dated entries count at a time
+    # of their own.
     Index(
         "ix_entries_correction",
         "pool_id",
@@ -273,7 +275,7 @@ entries = Table(
         text(DATED_AT),
         **_where(IS_DATED),
     ),
-    # Reports: how many there are of them, what one run did, and what happened when.
+    # For reports: counts of some kinds, the entries of one run, and entries by time.
     Index(
         "ix_entries_unpriced",
         "pool_id",

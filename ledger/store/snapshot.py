@@ -1,4 +1,4 @@
-"""What a transaction sees of its pools as it begins: their newest entries, due holds, the time."""
+"""What a transaction reads of its pools first: their newest entries, due holds and the time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ledger.store.rows import Row
 from ledger.store.statements import Prepared, rows_of_each
 
 _QUIET_US = AHEAD_US // 2
-"""How long no such query is needed again; less than that, since a server's clock may be set."""
+"""For how long no such query is needed again. It is less than `AHEAD_US`, since a server's clock
+may be changed."""
 
 POOLS_PAGE = 64
 """How many child pools are searched at a time for expired holds before a pool denies."""
 
 
 class Ending(NamedTuple):
-    """A lease whose hold ends by time-out, and when."""
+    """A lease whose hold ends by time-out, and the time."""
 
     lease: int
     expires_at: Micros
@@ -34,7 +35,7 @@ class Snapshot(NamedTuple):
 
     newest: dict[PoolId, Row | None]
     ending: dict[PoolId, Sequence[Ending]]
-    """The next holds that end, for the pools in which they were looked for."""
+    """The next holds that end, for the pools in which these were searched."""
     now: Micros
 
     def with_others(self, others: Snapshot) -> Snapshot:
@@ -42,17 +43,17 @@ class Snapshot(NamedTuple):
         return Snapshot(self.newest | others.newest, self.ending | others.ending, self.now)
 
     def due(self, pool: PoolJournal) -> list[Ending]:
-        """Return the holds of a pool that are due, or the first of them."""
+        """Return the due holds of a pool, or the first of them."""
         ending = self.ending.get(pool.info.pool_id, ())
         return [one for one in ending if one.expires_at <= self.now]
 
     def quiet_until(self, pool: PoolJournal) -> Micros:
-        """Return until when no hold of a pool ends, once those that are due have expired."""
+        """Return the time before which no hold of a pool ends, once the due ones have expired."""
         ending = self.ending.get(pool.info.pool_id)
         if ending is None:
             return pool.quiet_until
         later = [one.expires_at for one in ending if one.expires_at > self.now]
-        if len(ending) == journal.ENDING_PAGE:  # there may be more behind the last one
+        if len(ending) == journal.ENDING_PAGE:  # there may be more after the last one
             later.append(ending[-1].expires_at)
         return min([*later, Micros(self.now + _QUIET_US)])
 
@@ -60,11 +61,11 @@ class Snapshot(NamedTuple):
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Snapshot:
     """Read the newest entry of each pool, and which holds end next, all in one message.
 
-    Holds are not looked for in a pool that remembers that none ends yet; see `recall`.
+    Holds are not searched in a pool that remembers that none ends yet; see `recall`.
     """
     asked: list[tuple[Prepared, dict[str, Any]]] = []
     restless = []
-    for pool in pools:  # mostly one: each list of its own would be one call more
+    for pool in pools:  # mostly one pool; a list for each would be one more call
         asked.append((queries.HEAD, {"pool_id": pool.info.pool_id, "now": now}))
         if not pool.seems_quiet(now):
             restless.append(pool)
@@ -98,7 +99,7 @@ def _ending(
 
 
 def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
-    """Return up to `POOLS_PAGE` pools that share a pool's capacity and have leases that are due."""
+    """Return up to `POOLS_PAGE` pools that share a pool's capacity and have due leases."""
     parameters = {"pool_id": pool.info.pool_id, "until": until, "page": POOLS_PAGE}
     return set(connection.execute(queries.SHARING_WITH_DUE, parameters).scalars())
 
@@ -108,7 +109,7 @@ def _forget(
     stale: Sequence[tuple[PoolJournal, Row]],
     since: Mapping[PoolJournal, Sequence[Row]],
 ) -> None:
-    """Let pools forget; of those that went back, ask whether their numbers are theirs still."""
+    """Let pools forget; of those that went back, ask whether their numbers are still theirs."""
     back = [pool for pool, newest in stale if pool.forget(since.get(pool, ()), newest)]
     found = rows_of_each(connection, [restored.asked(pool.info) for pool in back])
     for pool, one in zip(back, found, strict=True):
@@ -143,8 +144,8 @@ def recall(
     """Let each pool forget what others changed before its newest entry.
 
     The same message asks for the policy of a pool that is new to this process, for attributions
-    that are not remembered, and for holds that end where it turned out that it was not known; with
-    these, what was seen is returned.
+    that are not remembered, and for the ends of holds that turned out to be unknown. Returns what
+    was seen, with these added.
 
     Args:
         connection: A transaction.
@@ -163,7 +164,7 @@ def recall(
         if newest is not None and not stands:
             quiet = pool.stays_quiet(seen.now)
             stale.append((pool, newest))
-            # Behind an entry that is not remembered, everything else is forgotten, too.
+            # If the entry is not remembered, everything else is forgotten, too.
             if not pool.remembers or not pool.terms.knows(newest["policy_seq"]):
                 unknown.append((pool, newest["policy_seq"]))
         if not quiet and pool.info.pool_id not in seen.ending:
@@ -193,7 +194,7 @@ def recall(
         pool.attributions.read_ahead(found, next(read))
     for pool in fresh:
         pool.is_there = restored.is_of(pool.info, next(read))
-    # Others may have granted leases whose holds have ended since.
+    # Other processes may have granted leases whose holds have ended since.
     late = [pool for pool, _ in stale if seen.now >= pool.quiet_until]
     late = [pool for pool in late if pool.info.pool_id not in ending]
     ended = rows_of_each(connection, [pool.ending(seen.now) for pool in late])

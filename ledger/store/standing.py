@@ -1,6 +1,6 @@
-"""Where pools stand by now: the one read behind every answer to what is left.
+"""The present state of pools: the one read for every answer about what is left.
 
-It finds pools as the next write would: what is due has expired, and windows have rolled over.
+It finds pools as the next write would: due leases have expired, and windows have rolled over.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from ledger.store.statements import Prepared, ReadEach, rows_of_each
 
 
 class Present(NamedTuple):
-    """A pool by now: its newest entry, as if all that is due had happened, and what bounds it."""
+    """A pool at present: its newest entry, with due changes applied, and its limits and credits."""
 
     head: Head
     bounds: Bounds
 
 
 PresentOfEach = Mapping[PoolId, Present | JournalDamagedError]
-"""Pools by now, or why one of them cannot be read."""
+"""Pools at present, or the error of each that cannot be read."""
 
 
 def present(reads: Reads, pool: PoolJournal, now: Micros | None) -> list[Present]:
     """Read a pool and those above that share with it, as the next write would find them.
 
-    A lease that is due counts as expired, in the pools below, too. Where nothing can be due this is
-    one read, in one round trip, unless something is held since the read before.
+    A due lease counts as expired, also in the pools below. If nothing can be due, this is one read
+    in one round trip, unless something was reserved since the previous read.
 
     Args:
-        reads: The call's.
+        reads: The reads of the call.
         pool: The pool.
-        now: The time, or None for the store's.
+        now: The time; None for the store's clock.
 
     Raises:
         JournalDamagedError: A pool has no entry, or its policy cannot be read.
@@ -71,12 +71,12 @@ def present(reads: Reads, pool: PoolJournal, now: Micros | None) -> list[Present
 
 
 def _went_back(reads: Reads, pools: Sequence[PoolJournal], heads: Sequence[Head]) -> bool:
-    """Note how far pools are; tell whether one went back, so that all is to be read again.
+    """Note the newest entries of pools; return whether one went back and all must be read again.
 
-    What was remembered of its policies is forgotten.
+    Its remembered policies are forgotten.
 
     Raises:
-        UnknownPoolError: Its number is another pool's by now, or nobody's.
+        UnknownPoolError: Its number belongs to another pool now, or to none.
     """
     went_back = False
     for pool, head in zip(pools, heads, strict=True):
@@ -91,12 +91,12 @@ def _went_back(reads: Reads, pools: Sequence[PoolJournal], heads: Sequence[Head]
 
 
 def present_in(connection: Connection, pool: PoolJournal, now: Micros | None) -> list[Present]:
-    """Read the same in a transaction."""
+    """Read the present state of a pool in a transaction; as `present`."""
     return line_of(pool, present_of_each(connection, pool.lineage, now))
 
 
 def line_of(pool: PoolJournal, found: PresentOfEach) -> list[Present]:
-    """Return a pool and those above that share with it, from what was read of many.
+    """Return a pool and those above that share with it, from many pools that were read.
 
     Raises:
         JournalDamagedError: One of them cannot be read.
@@ -105,7 +105,7 @@ def line_of(pool: PoolJournal, found: PresentOfEach) -> list[Present]:
 
 
 def own(pool: PoolJournal, found: PresentOfEach) -> Present:
-    """Return a pool, from what was read of many.
+    """Return one pool, from many pools that were read.
 
     Raises:
         JournalDamagedError: It cannot be read.
@@ -124,7 +124,7 @@ def present_of_each(
     Args:
         connection: The transaction.
         journals: The pools.
-        now: The time, or None for the store's.
+        now: The time; None for the store's clock.
     """
     heads, at, holds = _heads(connection, journals, now)
     due = _due(connection, holds, heads)
@@ -139,7 +139,7 @@ def present_of_each(
                 if isinstance(head, JournalDamagedError)
                 else _by_now(later, one, head, at, due.get(pool_id, _NOTHING))
             )
-        except JournalDamagedError as error:  # an entry that a limit or a credit counts from
+        except JournalDamagedError as error:  # an unreadable entry that one counts from
             found[pool_id] = error
     return found
 
@@ -147,14 +147,14 @@ def present_of_each(
 def with_due(
     connection: Connection, journals: Sequence[PoolJournal], now: Micros | None
 ) -> tuple[list[PoolJournal], LeftOut]:
-    """Return those of a store's pools that granted leases which are due.
+    """Return the pools of a store that have granted leases that are due.
 
-    Behind them comes what is wrong with pools that cannot be read, by themselves or above.
+    The second value is the errors of pools that cannot be read, by themselves or by a pool above.
 
     Args:
         connection: A transaction.
         journals: Every pool of the store that has a row that can be read.
-        now: The time, or None for the store's.
+        now: The time; None for the store's clock.
     """
     heads, _at, holds = _heads(connection, journals, now)
     due: list[PoolJournal] = []
@@ -171,13 +171,13 @@ def with_due(
 def due_of_each(
     connection: Connection, journals: Sequence[PoolJournal], now: Micros | None, *, below: bool
 ) -> Mapping[PoolId, rules.Due]:
-    """Return what leases that are due come to in each pool, as its balance by now counts them.
+    """Return the sums of due leases in each pool, as its present balance counts them.
 
     Args:
         connection: A transaction.
-        journals: The pools. One that cannot be read has none.
-        now: The time, or None for the store's.
-        below: Whether those of the pools below that share with a pool count there, too.
+        journals: The pools. A pool that cannot be read has none.
+        now: The time; None for the store's clock.
+        below: Whether due leases of pools below that share with a pool count, too.
     """
     heads, _at, holds = _heads(connection, journals, now)
     return _due(connection, holds, heads, below=below)
@@ -185,7 +185,7 @@ def due_of_each(
 
 _Heads = Mapping[PoolId, Head | JournalDamagedError]
 _Holds = Mapping[PoolId, Sequence[rules.Charge]]
-"""What leases that are due hold, by their pool, and apart by when they were due if that matters."""
+"""What due leases hold, by pool, and separately by when they were due if that matters."""
 
 
 def _heads(
@@ -202,7 +202,7 @@ def _heads(
         except JournalDamagedError as error:
             heads[pool_id] = error
     at = Micros(max((row["now"] for row in newest.values()), default=0))
-    # What is due is asked for at the top: it counts in every pool on its way there.
+    # Due leases are asked for at the highest pool, since they count in every pool up to it.
     tops = {
         one.lineage[-1].info.pool_id: one.lineage[-1]
         for one in journals
@@ -213,14 +213,14 @@ def _heads(
     read = rows_of_each(connection, [(query, _asked(top, at)) for top in tops.values()])
     holds: dict[PoolId, list[tuple[Micros, Totals]]] = {}
     for row in (row for rows in read for row in rows):
-        # None where the lease's newest entry is gone: the sweep says what is wrong with that pool.
+        # None if the lease's newest entry is missing. The sweep reports that damage.
         held = Totals(*(int(row[name] or 0) for name in Totals._fields))
         holds.setdefault(PoolId(row["pool_id"]), []).append((row.get("expires_at", at), held))
     return heads, at, holds
 
 
 def _is_bounded(policy: SharedPoolBudgetOptions) -> bool:
-    """Tell whether it matters in a pool when the holds of leases ended."""
+    """Tell whether it matters for a pool when the holds of leases ended."""
     return bool(policy.limits or policy.prepaid or policy.window)
 
 
@@ -259,10 +259,10 @@ _LOOKS = (queries.HEAD, queries.STANDING)
 
 
 def _looks(pool: PoolJournal) -> Sequence[Prepared]:
-    """Return the queries to ask one after the other, until one says that nothing may be due.
+    """Return the queries to run one after the other until one shows that nothing may be due.
 
-    A server takes three times as long for the second one as for the first: it plans it anew each
-    time. Where something was held at the last look, the first one would say no more than that.
+    A server takes three times as long for the second query as for the first, since it plans it each
+    time. If something was held at the last read, the first query would show only that.
     """
     return _LOOKS[1:] if pool.holding else _LOOKS
 
@@ -280,7 +280,7 @@ _NOTHING = rules.Due()
 def _due(
     connection: Connection, holds: _Holds, heads: _Heads, *, below: bool = True
 ) -> Mapping[PoolId, rules.Due]:
-    """Return what is due of the capacity of each pool, from what is due in each and below."""
+    """Return the sums of due leases for each pool, from those of it and of the pools below."""
     if not holds:
         return {}
     known = pools.find_lines(connection, table.c.pool_id, holds).infos
@@ -289,7 +289,7 @@ def _due(
     for pool_id, found in holds.items():
         if pool_id not in infos:
             continue
-        # A pool that cannot be read cannot be swept either.
+        # A pool that cannot be read cannot be swept, either.
         with contextlib.suppress(JournalDamagedError):
             head = heads.get(pool_id) or PoolJournal(infos[pool_id], store=b"").head(connection)
             if isinstance(head, JournalDamagedError):
@@ -303,7 +303,7 @@ def _due(
 
 def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rules.Due) -> Present:
     bounded = _is_bounded(head.policy)
-    if not bounded and not any(due.held):  # most pools; each answer of `remaining` comes here
+    if not bounded and not any(due.held):  # most pools have no bounds; each `remaining` comes here
         return Present(head, UNBOUNDED)
     at = max(now, head.recorded_at)
     bounds = bounds_of(

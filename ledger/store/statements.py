@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.sql import ClauseElement
 
 _TYPES: dict[type, str] = {int: "bigint", bytes: "bytea"}
-"""A server's types of the parameters in which sets may differ."""
+"""The server's types of the parameters in which sets may differ."""
 
 
 class Prepared:
@@ -50,11 +50,11 @@ class Prepared:
         """Return the rows that a cursor has, each by column name.
 
         Args:
-            cursor: On which the statement was run.
-            before: The names of columns in front of the statement's own.
+            cursor: The cursor on which the statement was run.
+            before: The names of columns in front of those of the statement.
         """
-        # Asked for once: a driver makes names anew for each cursor, and each is hashed again as
-        # the key of a row, which took a tenth of `remaining`.
+        # The names are taken once: a driver makes them again for each cursor, and each is hashed
+        # again as a row's key, which took a tenth of the time of `remaining`.
         if not self._columns:
             own = cursor.description[len(before) :]
             self._columns = tuple(sys.intern(column[0]) for column in own)
@@ -62,16 +62,16 @@ class Prepared:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
-        """Return the statement with values in place of its parameters, where they have names."""
+        """Return the statement with values in place of its named parameters."""
         text, _, defaults = self._for(connection)
         literal = driver_of(connection).literal
         return text % {name: literal(value) for name, value in {**defaults, **parameters}.items()}
 
     def text_of_each(self, connection: Connection, given: Sequence[Mapping[str, Any]]) -> str:
-        """Return one statement for several sets of parameters, where they have names.
+        """Return one statement for several sets of named parameters.
 
-        So a server plans it once, and not once for each set. Each row begins with the number of
-        its set, from 0.
+        A server then plans it once, not once for each set. Each row begins with the number of its
+        set, from 0.
         """
         text, _, defaults = self._for(connection)
         literal = driver_of(connection).literal
@@ -83,8 +83,8 @@ class Prepared:
         ]
         sets = ", ".join(f"({', '.join(row)})" for row in rows)
         same = {name: literal(value) for name, value in {**defaults, **first}.items()}
-        # OFFSET makes the server search for each set separately, in the set's own order. Without
-        # it, the server might join, and read the whole table.
+        # OFFSET makes the server search for each set separately, in its order. Without OFFSET, the
+        # server might join and read the whole table.
         one = text % {**same, **{name: f"given_{name}" for name in names}}
         columns = ", ".join(["given_set", *(f"given_{name}" for name in names)])
         table = f"(VALUES {sets}) AS given ({columns})"
@@ -109,7 +109,7 @@ ReadEach = Callable[[Sequence[tuple[Prepared, Mapping[str, Any]]]], list[list[di
 def rows_of_each(
     connection: Connection, selects: Sequence[tuple[Prepared, Mapping[str, Any]]]
 ) -> list[list[dict[str, Any]]]:
-    """Run several SELECTs and return the rows of each; to a server they go in one message."""
+    """Run several SELECTs and return the rows of each. They are sent to a server in one message."""
     found: list[list[dict[str, Any]]] = []
     if connection.dialect.positional or not selects:
         for select, parameters in selects:
@@ -144,4 +144,4 @@ def rows_of_each(
 
 
 driver_of: Callable[[Connection], Any] = attrgetter("connection.dbapi_connection")
-"""Returns the driver's connection inside, which for both drivers is the one of PEP 249."""
+"""Returns the driver's connection inside, which follows PEP 249 for both drivers."""

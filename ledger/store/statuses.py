@@ -1,4 +1,4 @@
-"""What is said of a pool by now: its status, and when it changes without a write."""
+"""The status of a pool, and when it changes without a write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ledger.store.statements import ReadEach
 def status_of(
     pool: PoolJournal, found: Sequence[Present], holds: Mapping[PoolId, Micros]
 ) -> PoolStatus:
-    """Return where a pool stands, from what `present` and `hold_ends` returned of it."""
+    """Return a pool's status, from what `present` and `hold_ends` returned of it."""
     head = found[0].head
     states = [states_of(*one) for one in found]
     ends = [end for one, each in zip(found, states, strict=True) for end in ends_of(*one, each)]
@@ -59,7 +59,7 @@ class Stands(Protocol):
 
 
 class States(NamedTuple):
-    """How far each limit and each credit of a pool is used, and what is left of all credits."""
+    """How far each limit and credit of a pool is used, and what is left of all credits."""
 
     limits: tuple[LimitStatus, ...]
     prepaid: Remaining | None
@@ -68,7 +68,7 @@ class States(NamedTuple):
 
 
 def states_of(stands: Stands, bounds: Bounds) -> States:
-    """Return how far each limit and each credit of a pool is used."""
+    """Return how far each limit and credit of a pool is used."""
     limits, credits = bounds
     return States(
         () if limits is None else tuple(limits.states(stands.balance)),
@@ -79,7 +79,7 @@ def states_of(stands: Stands, bounds: Bounds) -> States:
 
 
 def ends_of(stands: Stands, bounds: Bounds, states: States) -> Iterator[Micros]:
-    """Yield when what is left of a pool changes without a write, later than it was looked at.
+    """Yield the later times at which what is left of a pool changes without a write.
 
     Ends of holds are not among these times; see `hold_ends`.
     """
@@ -97,12 +97,13 @@ def hold_ends(
 ) -> dict[PoolId, Micros]:
     """Return when the first hold ends of each pool whose policy then gives some of it back.
 
-    Where a hold is charged what it held, nothing changes by its end, and no pool is asked.
+    A pool whose policy charges what was held is not asked, since the end of a hold changes nothing
+    there.
 
     Args:
-        read: Reads them, in one message.
+        read: Runs queries, in one message.
         found: The pools, as `present` or `present_of_each` returned them.
-        now: The time, or None for the store's.
+        now: The time; None for the store's clock.
     """
     asked = [
         pool

@@ -1,6 +1,6 @@
 """The trail: verification of the parts of a pool's entries that no balance depends on.
 
-The replay decides amounts anew. The trail checks the rest of each entry against the entries before
+The replay decides amounts again. The trail checks the rest of each entry against the entries before
 it: keys, times, attribution, the provider's id of the call, and how far due leases have expired.
 """
 
@@ -44,7 +44,7 @@ class _Carried(NamedTuple):
 
     attribution_id: int | None
     kept: tuple[str | None, ...] | None
-    """None where the attribution is absent or redacted."""
+    """None if the attribution is absent or redacted."""
     request_id: str | None
     occurred_at: int | None
     origin_pool_id: PoolId | None
@@ -52,7 +52,7 @@ class _Carried(NamedTuple):
 
 
 class Trail:
-    """What the next entry must agree with, from the entries so far; of open leases alone."""
+    """The state of the entries so far with which the next must agree; of leases only open ones."""
 
     def __init__(self) -> None:
         self.recorded_at: int | None = None
@@ -62,12 +62,12 @@ class Trail:
         self._swept_until: int | None = None
         self._leases: dict[int, _Carried] = {}
         self._ends: list[tuple[int, int]] = []
-        """When leases granted here are due, as a heap; some of them have ended since."""
+        """A heap of when leases granted here are due; some of them have ended since."""
         self._origins: dict[int, int] = {}
-        """The last entry of each other pool that this pool repeats."""
+        """The last entry of each other pool that this pool repeated."""
 
     def problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
-        """Move on over a good entry and return None, or return what is wrong with it.
+        """Return what is wrong with the next entry; if nothing is, take it over and return None.
 
         Args:
             row: The entry as it is stored.
@@ -86,7 +86,7 @@ class Trail:
         return reason
 
     def _order_problem(self, row: Row) -> str | None:
-        """Check that entries of another pool are repeated in its order, so each at most once."""
+        """Check that entries of another pool are repeated in their order, so each at most once."""
         pool_id, seq = row["origin_pool_id"], row["origin_seq"]
         if seq is None:
             return None
@@ -98,7 +98,7 @@ class Trail:
     def _lease_problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
         lease = entry.lease
         if lease is None or entry.kind == EntryKind.CORRECTION:
-            return None  # what a correction repeats is looked up
+            return None  # the original of a correction is looked up
         reason = _expiry_problem(entry, lease, state)
         before = self._leases.get(lease.lease)
         if before is not None and reason is None:
@@ -130,7 +130,7 @@ class Trail:
         if lease is not None and lease.expires_at is not None and _sets_expiry(entry):
             heapq.heappush(self._ends, (lease.expires_at, lease.lease))
         least, most = self._swept_until, recorded_at
-        if least is None:  # nothing to sweep until a lease is granted whose hold ends by itself
+        if least is None:  # nothing to sweep until a lease is granted that can expire
             least = most = recorded_at if self._ends else None
         elif entry.kind == EntryKind.THRESHOLD:
             most = least
@@ -154,7 +154,8 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
     if (row["origin_pool_id"] is None) != (row["origin_seq"] is None):
         return "it names half an entry that it repeats"
     kind, detail = entry.kind, entry.detail
-    # What is taken back of an assumed charge is part of the call behind it, which has the key.
+    # A correction that takes back an assumed charge belongs to the call of the next entry, which
+    # has the key.
     called = entry.origin is None and kind not in BY_ITSELF and late_in(detail) is None
     needed = {"idempotency_key"} if called else set()
     needed.update(("payload_digest",) if called and kind == EntryKind.IMPORT else ())
@@ -163,9 +164,9 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
         needed.add("provenance")
     refused = {"idempotency_key", "payload_digest", "provenance"} - needed
     if called:
-        refused.discard("payload_digest")  # where the caller gave the key
+        refused.discard("payload_digest")  # if the caller gave the key
     if kind == EntryKind.CORRECTION:
-        refused.discard("provenance")  # it is that of the entry corrected
+        refused.discard("provenance")  # it is the time of the corrected entry
     if entry.lease is None:
         refused.add("origin_seq")
         refused.update(() if entry.estimate is not None else _CALLERS)
@@ -195,7 +196,7 @@ def _detail_problem(row: Row, entry: Entry, state: Replay) -> str | None:
 
 
 def _said_problem(entry: Entry, state: Replay) -> str | None:
-    """Check the parts of a detail that can be written in one way alone."""
+    """Check the parts of a detail that can be written in only one way."""
     kind, detail = entry.kind, entry.detail
     if entry.policy is not None and detail["policy"] != policy_to_json(entry.policy):
         return f"{kind} whose policy is not as it is written"
@@ -213,7 +214,7 @@ def _said_problem(entry: Entry, state: Replay) -> str | None:
 
 
 def _is_cost(entry: Entry) -> bool:
-    """Tell whether what is reported of an import is its cost alone, and the same rounded up."""
+    """Tell whether an import's report has only its exact cost, which rounds up to the charge."""
     said = entry.detail["report"]
     micros = -1 if entry.usage is None else entry.usage.cost_micros_usd
     return (
@@ -224,7 +225,7 @@ def _is_cost(entry: Entry) -> bool:
 
 
 def _is_actor(said: object) -> bool:
-    """Tell whether these are the parts of an actor: texts, the operating system's user at least."""
+    """Tell whether these are the fields of an actor: texts, with at least the system's user."""
     return (
         isinstance(said, dict)
         and {"user"} <= set(said) <= {"name", "role", "user"}
@@ -247,7 +248,7 @@ def _expiry_problem(entry: Entry, lease: LeaseAfter, state: Replay) -> str | Non
         return None
     expires_at = lease.expires_at
     if expires_at is None:
-        # A caller can ask for another time, but not for none.
+        # A caller can ask for another time, but not for no end.
         return None if state.policy.lease_ttl is None else "lease without an end"
     if not 0 < expires_at - entry.recorded_at <= LEASE_TTL_MAX // _MICROSECOND:
         return f"lease that is to hold from {entry.recorded_at} until {expires_at}"
@@ -265,7 +266,8 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
         return f"lease {row['lease']} is of pool {before.origin_pool_id or row['pool_id']}"
     if row["origin_pool_id"] is not None:
         return None  # compared with what it repeats
-    # Who abandons a lease may know which model answered, and under which id; an expiry does not.
+    # A caller that abandons a lease may know the model and the id of the answer; an expiry does
+    # not.
     by_policy = "settlement" in entry.detail
     reported = row["kind"] in CORRECTABLE
     if by_policy:
@@ -287,7 +289,7 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
 
 
 def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | None:
-    """Check the end of a hold whose usage was not recorded: the policy says what is charged."""
+    """Check the end of a hold without recorded usage, whose charge the policy determines."""
     said = entry.detail.get("settlement")
     if said is None or entry.origin is not None:
         return None
@@ -307,11 +309,11 @@ def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | N
 
 
 def _restated(entry: Entry, lease: LeaseState) -> LeaseState:
-    """Return the lease with the estimate by which a settlement abandons it, if it says another.
+    """Return the lease with the estimate that a settlement by policy states, if it states one.
 
     Raises:
-        TypeError: It says no amounts.
-        InvalidInputError: An amount cannot be one, or the total is too low.
+        TypeError: The estimate has no amounts.
+        InvalidInputError: An amount is not valid, or the total is too low.
     """
     if entry.kind != EntryKind.SETTLEMENT or "estimate" not in entry.detail:
         return lease
@@ -326,9 +328,9 @@ def _kept(row: Row) -> tuple[str | None, ...] | None:
 
 
 def correction_problem(row: Row, corrected: Row) -> str | None:
-    """Check that a correction counts when the entry does that it corrects.
+    """Check that a correction counts at the time of the corrected entry.
 
-    One that was made here also has the attribution of that entry.
+    A correction that is no mirror must also have the attribution of that entry.
     """
     if (row["flags"] ^ corrected["flags"]) & EntryFlag.AT_EXPIRY:
         return f"correction that counts at another time than entry {corrected['seq']}"

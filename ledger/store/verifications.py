@@ -1,4 +1,4 @@
-"""Verifications: what verifying a pool found, also where its entries could not be read at all."""
+"""Verifications: the results of verifying pools, also of those that cannot be read at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Damage:
     """The first bad entry of a pool, and what is wrong with it."""
 
     seq: int
-    """Its number; 0 where it is no entry that is bad, but an index of the store."""
+    """Its number; 0 if not an entry but an index of the store is damaged."""
     reason: str
 
 
@@ -30,10 +30,10 @@ class Verification:
     Attributes:
         pool: The pool.
         entries: How many entries were found good, from the first on.
-        hash: The hash of the last good one. A copy kept elsewhere shows if the journal is shortened
-            or rewritten later.
-        balance: What the good entries add up to.
-        damage: The first bad entry, None where all is well.
+        hash: The hash of the last good entry. A copy kept elsewhere shows if the journal is
+            shortened or rewritten later.
+        balance: The balance after the good entries.
+        damage: The first bad entry, None if there is none.
     """
 
     pool: PoolInfo
@@ -69,7 +69,7 @@ def stray(pool_id: PoolId) -> Verification:
 
 
 def absent(name: str) -> Verification:
-    """Return the verification of a pool that has an anchor, and that the store does not have."""
+    """Return the verification of a pool that has an anchor but is not in the store."""
     info = PoolInfo(pool_id=PoolId(0), identity=UUID(int=0), name=name)
     return _unverified(info, "the store went back, or is another: it has no pool of this name")
 

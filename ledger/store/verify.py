@@ -61,7 +61,7 @@ def stream(
 
 
 def replay(database: Database, pool: PoolJournal) -> fold.Replay:
-    """Fold a pool's entries through the rules, in bounded memory.
+    """Apply the rules to a pool's entries, in bounded memory.
 
     Raises:
         JournalDamagedError: The rules cannot have written one of them.
@@ -90,14 +90,14 @@ def verify(
 ) -> Verification:
     """Check every entry of a pool: order, hashes, verdicts, totals, leases, policy, other pools.
 
-    Each entry is decided anew by the rules from what the entries before it left behind, and must
-    agree with what is stored, and with what pools above and below say. The newest entry when this
-    begins may not be the newest when it ends: what is appended meanwhile is checked too.
+    Each entry is decided again by the rules, from the state after the entries before it. It must
+    agree with what is stored, and with the pools above and below. Entries that are appended
+    meanwhile are checked, too.
 
     Args:
         database: The store.
         pool: The pool.
-        expect: Anchors; those of other pools are passed over.
+        expect: Anchors; those of other pools are ignored.
         progress: Called with the number of entries checked since its previous call.
 
     Raises:
@@ -150,7 +150,7 @@ def _first_damage(
 
 
 class _Checker:
-    """The state that the entries so far add up to, which the next one is checked against."""
+    """The state after the entries so far, against which the next one is checked."""
 
     def __init__(self, database: Database, pool: PoolJournal) -> None:
         self.database = database
@@ -164,12 +164,12 @@ class _Checker:
         self._refusals = Refusals(pool)
 
     def problem(self, row: Mapping[str, Any]) -> str | None:
-        """Move on over a good row and return None, or return what is wrong with it."""
+        """Return what is wrong with the next row; if nothing is, take it over and return None."""
         try:
             reason = self._chain_problem(row) or self._entry_problem(row, _entry_of(row))
         except Contradiction as error:
             return str(error)
-        except JournalDamagedError as error:  # another entry, which this one builds on, is damaged
+        except JournalDamagedError as error:  # another entry on which this one builds is damaged
             return error.reason
         except StoreError:
             raise
@@ -217,7 +217,7 @@ class _Checker:
         if effect is not None:
             lease = LeaseAfter.of(effect.lease, flags)
             if entry.kind == EntryKind.CORRECTION and flags & EntryFlag.AT_EXPIRY:
-                # It is compared with that of the entry that is corrected.
+                # It is compared with the corrected entry's.
                 lease = lease._replace(expires_at=entry.lease and entry.lease.expires_at)
             if "usage" in KINDS[EntryKind(entry.kind)].has:
                 budget = effect.lease.request_budget
@@ -244,7 +244,7 @@ class _Checker:
         flags |= self._unpriced(entry)
         repeats = entry.origin is not None and "carving" not in entry.detail
         if entry.kind == EntryKind.CORRECTION or repeats:
-            flags |= entry.flags & EntryFlag.AT_EXPIRY  # it is compared with that of another entry
+            flags |= entry.flags & EntryFlag.AT_EXPIRY  # it is compared with another entry's
         else:
             lease = None if effect is None else effect.lease
             said = lease, entry.usage, entry.recorded_at
@@ -256,9 +256,9 @@ class _Checker:
     def _unpriced(self, entry: Entry) -> EntryFlag:
         """Return the flag of an entry that leaves out what the pool limits.
 
-        What pools that share with this one limit is not known here. An entry that a lower pool
-        made, or that one above repeats, may have the flag because of those; all that repeat each
-        other have the same.
+        The limits of other pools are not known here. An entry from a lower pool, or one that a pool
+        above repeats, may be flagged because of their limits. An entry and its mirrors have the
+        same flag.
         """
         amounts = entry.estimate if entry.kind == EntryKind.RESERVATION else entry.usage
         if amounts is None or "carving" in entry.detail:
@@ -272,7 +272,7 @@ class _Checker:
     def _related_problem(
         self, row: Mapping[str, Any], entry: Entry, ahead: int | None
     ) -> str | None:
-        """Check what an entry says of other entries, in this pool and in others."""
+        """Check the references of an entry to other entries, in this pool and in others."""
         reason = None
         if entry.kind == EntryKind.CORRECTION:
             reason = self._correction_problem(row, entry)

@@ -1,4 +1,4 @@
-"""Transactions that write: each is begun again until it is committed or given up."""
+"""Transactions that write: each is tried again until it is committed or given up."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ledger.store.dialects import CommitInDoubtError, Failure
 _TRIES_BESIDE_OTHERS = 5
 """After how many tries a transaction locks the whole store.
 
-One that reads much is marked by PostgreSQL as a reader of whole tables, and every write beside it
-may send it back. Beside a single busy writer of another pool, one of a pool with limits was sent
-back 761 times in a minute.
+PostgreSQL marks a transaction that reads much as a reader of whole tables, and then every
+concurrent write may make it fail. Beside one busy writer of another pool, a transaction of a pool
+with limits had to repeat 761 times in a minute.
 """
 
 
 class Transaction(Loan):
-    """A serializable transaction that writes, begun again until it is committed or given up.
+    """A serializable transaction that writes, tried again until it is committed or given up.
 
     Each try is `begin`, the work, `commit`, and in any case `Database.give_back`. The work may run
-    several times, so it must have no side effects. From the second try on, an earlier one may have
-    taken effect: the work must look that up before it does anything.
+    several times, so it must have no side effects. From the second try on, the work must first look
+    up whether an earlier try took effect.
     """
 
     writes = True
@@ -41,7 +41,7 @@ class Transaction(Loan):
                 counts from there, or else from now.
 
         Raises:
-            ReadOnlyLedgerError: The store was opened to be read alone.
+            ReadOnlyLedgerError: The store was opened read-only.
         """
         if database.dialect.read_only:
             raise ReadOnlyLedgerError(url=database.url)
@@ -51,7 +51,7 @@ class Transaction(Loan):
         """The deadline, on the clock of `time.monotonic`."""
         self.tries = Tries(self.until_s)
         self._pool_ids: Sequence[int] | None = ()
-        """Those that the present try locks; None for all there are."""
+        """The pools that the present try locks; None for all pools."""
         self._committing = False
         self._in_doubt = False
         """Whether the connection was lost during the COMMIT of an earlier try."""
@@ -59,7 +59,7 @@ class Transaction(Loan):
     def begin(self, pool_ids: Sequence[int]) -> Connection:
         """Begin a try that locks these pools, at least."""
         self.tries.number += 1
-        self.raw, self.sound = None, False  # what an earlier try had is no longer this one's
+        self.raw, self.sound = None, False  # the connection of an earlier try is not used again
         self._pool_ids = pool_ids if self.tries.number <= _TRIES_BESIDE_OTHERS else None
         self._committing = False
         database = self._database
@@ -76,7 +76,7 @@ class Transaction(Loan):
         self.sound = True
 
     def is_repeated(self, error: Exception) -> bool:
-        """Tell whether a failed try is to be repeated; False if the error is none of the store's.
+        """Tell whether a failed try is to be repeated; False if the error is not from the store.
 
         Raises:
             ContentionError: Others kept the store busy until the deadline; nothing was written.

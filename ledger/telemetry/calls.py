@@ -1,7 +1,7 @@
 """Spans and metrics of calls, by OpenTelemetry's semantic conventions for generative AI.
 
-Names are those of opentelemetry-semantic-conventions 0.66b2, module `gen_ai`. What a call costs has
-no name there yet; the names are those proposed in
+Names are those of opentelemetry-semantic-conventions 0.66b2, module `gen_ai`. The cost of a call
+has no name there yet; the names used are those proposed in
 https://github.com/open-telemetry/semantic-conventions-genai/pull/443 (open in November 2026).
 """
 
@@ -36,9 +36,10 @@ PROVIDER_NAMES = {
     "mistral": "mistral_ai",
     "x-ai": "x_ai",
 }
-"""The conventions' names of providers, where price lists have others."""
+"""The conventions' names of providers that have other names in price lists."""
 _SPOKEN_BY = {"messages": "anthropic", "gemini": "gcp.gemini"}
-"""Whose protocol an unknown host speaks, by protocol; all others are OpenAI's."""
+"""The provider that stands for an unknown host, by protocol; for all other protocols it is
+OpenAI."""
 
 _USED = {
     "gen_ai.usage.input_tokens": "input_tokens",
@@ -47,9 +48,9 @@ _USED = {
     "gen_ai.usage.cache_creation.input_tokens": "cache_creation_tokens",
     "gen_ai.usage.reasoning.output_tokens": "reasoning_tokens",
 }
-"""The fields of a usage, by their attributes."""
+"""The fields of a usage and the attributes that report them."""
 _ALWAYS = {"input_tokens": "input", "output_tokens": "output"}
-"""The fields that are reported if they are 0, too, by the types of tokens that metrics know."""
+"""The fields that are reported even if they are 0, with the types of tokens that metrics know."""
 
 _DURATIONS_S = [0.01 * 2**power for power in range(14)]
 _TOKENS = [4**power for power in range(14)]
@@ -106,13 +107,13 @@ class Telemetry(CallListener):
         return _Span(self, asked, attribution, estimate)
 
     def watch(self, book: Ledger, where: Where = EVERYTHING) -> None:
-        """Report where pools stand, and what happened in them, whenever metrics are collected.
+        """Report the state of pools and what happened in them, whenever metrics are collected.
 
         One reading of the store serves all metrics of a collection. If the store cannot be read,
         that is logged and there are no pools.
 
         Args:
-            book: The books; they are read for as long as metrics are collected.
+            book: The store, which is read for as long as metrics are collected.
             where: Which pools, or the name of one.
         """
         shared = _Shared(Pools(book, where))
@@ -263,7 +264,7 @@ class _Span(AttemptListener):
 
 
 def _failure(status: int | None, content: str | None, error: BaseException | None) -> str | None:
-    """Return by what an attempt failed, None if it did not: few values, as metrics need it."""
+    """Return the kind of failure of an attempt, one of a few; None if it did not fail."""
     if error is not None:
         return type(error).__name__
     if status is not None and content is None:

@@ -20,10 +20,10 @@ class Metric(NamedTuple):
 
     Attributes:
         name: As OpenTelemetry has it; Prometheus has underscores.
-        unit: By UCUM, in braces where that has none.
-        says: What it is.
-        value: Returns it for a pool, None where the pool has none.
-        grows: Whether it never goes down.
+        unit: Its unit by UCUM, in braces if UCUM has none.
+        says: What it means.
+        value: Returns it for a pool, None if the pool has no such value.
+        grows: Whether it never decreases.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Metric(NamedTuple):
 
 
 def _on(axis: Axis) -> Iterator[Metric]:
-    """Return the metrics of an axis. Those without a limit have no capacity and no remainder."""
+    """Return the metrics of an axis. Without a limit there is no capacity and no remainder."""
     unit = "{" + axis.unit.replace("-", "_") + "}"
     spoken = "millionths of a US dollar" if axis.scale > 1 else axis.unit
 
@@ -93,10 +93,10 @@ class Pools:
         self.available = False
         """Whether the last reading succeeded."""
         self.left_out: LeftOut = []
-        """What is wrong with each damaged pool that the last reading left out."""
+        """The errors of the damaged pools that the last reading left out."""
 
     def read(self) -> list[Reading]:
-        """Return the pools by now; none if the store cannot be read, which is logged.
+        """Return the present state of pools; none if the store cannot be read, which is logged.
 
         Raises:
             UnknownPoolError: There is no pool of a name that was asked for.

@@ -1,4 +1,4 @@
-"""The page for Prometheus: where pools stand, and what happened in them."""
+"""The metrics for Prometheus: the state of pools, and what happened in them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class PoolCollector:
     """Pools, for a registry of `prometheus_client`: `REGISTRY.register(PoolCollector(book))`.
 
-    Each look at the page reads the store once, and counts only the entries behind the look before.
-    If the store cannot be read, `ledger_store_available` is 0 and there are no pools.
+    Each scrape reads the store once, and counts only the entries since the scrape before. If the
+    store cannot be read, `ledger_store_available` is 0 and there are no pools.
     """
 
     def __init__(self, book: Ledger, where: Where = EVERYTHING) -> None:
-        """Take what is shown.
+        """Choose the store and the pools.
 
         Args:
-            book: The books.
+            book: The store.
             where: Which pools, or the name of one.
 
         Raises:
@@ -41,19 +41,19 @@ class PoolCollector:
 
     @property
     def left_out(self) -> LeftOut:
-        """What is wrong with each damaged pool that the last look left out."""
+        """The errors of the damaged pools that the last scrape left out."""
         return self._pools.left_out
 
     def registry(self) -> CollectorRegistry:
-        """Return a registry that has nothing else."""
+        """Return a registry with only this collector."""
         found = self._core.CollectorRegistry()
         found.register(self)
         return found
 
     def describe(self) -> Iterable[Metric]:
-        """Return the metrics without values: a registry asks for them, and the store is not read.
+        """Return the metrics without values, for a registry; the store is not read.
 
-        Without it a registry would read the store when the collector is registered.
+        Without this method a registry would call `collect`, and read the store, at registration.
         """
         return [self._family(one.name, one.says, grows=one.grows) for one in METRICS]
 

@@ -1,8 +1,8 @@
 """The operations on a pool.
 
 An operation decides a draft from the pool's newest entry, by the rules. The draft becomes an entry.
-The caller's answer is made from the entry alone, so a later call under the same idempotency key
-gets the same answer.
+The caller's answer is made from this entry and nothing else, so a later call under the same
+idempotency key gets the same answer.
 """
 
 from ledger.engine.operations.adjust import Adjust, Ensure, InForceError

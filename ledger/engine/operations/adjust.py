@@ -32,7 +32,7 @@ from ledger.store.rows import Row
 
 
 class InForceError(LedgerError):
-    """The policy that a pool is to be brought to is in force: there is nothing to write."""
+    """The policy that was asked for is in force, so there is nothing to write."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,17 +69,18 @@ class Adjust(Operation[None]):
         return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the adjustment; it revokes no lease, even with less capacity than is committed.
+        """Return the adjustment. It revokes no lease, even if the capacity is below the committed.
 
         Raises:
             PoolClosedError: The pool is closed.
-            InvalidInputError: It is carved out of another one, and would have more than that funds.
+            InvalidInputError: The pool is carved out of another one, and would get more than that
+                funds.
             MorePoolsError: Leases of other pools must expire first.
             UnsweptError: More leases must expire first than one transaction expires.
         """
         pool.require_open()
         if pool.head.policy.prepaid != self.policy.prepaid:
-            batch.require_swept(pool)  # what is due by now is paid by the credits before
+            batch.require_swept(pool)  # what is due by now is paid by the earlier credits
         if pool.info.carved_lease is not None:
             self._check_funded(pool.journal.terms.policy(pool.connection, 1))
         head, at = pool.head, pool.at
@@ -119,12 +120,12 @@ class Adjust(Operation[None]):
                 )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
-        """Answer nothing: the policy is in force."""
+        """Return None: the policy is in force."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Ensure(Adjust):
-    """Replace the pool's policy, unless this one is in force."""
+    """Replace the pool's policy, unless the given one is in force."""
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the adjustment.

@@ -23,23 +23,23 @@ from ledger.store.rows import Row
 T = TypeVar("T")
 
 NO_REPORT = Fitted()
-"""Of a call that says nothing more than what it is about."""
+"""The arguments of a call that has none beside its subject."""
 
 
 UNKEYED: Mapping[str, Any] = {}
-"""The fields of an operation under a key of the library's."""
+"""The fields of an operation under a key that the library made."""
 
 
 def keyed(idempotency_key: str | None, *, spent: bool = False) -> Mapping[str, Any]:
-    """Return the fields of an operation under the caller's key, or under one of the library's.
+    """Return the fields of an operation under the caller's key, or under one that the library made.
 
     Args:
         idempotency_key: The key that the caller gave.
-        spent: Whether the call records what was spent, which nothing refuses.
+        spent: Whether the call records usage, which nothing may refuse.
 
     Raises:
-        InvalidInputError: The key is empty or too long; or it is the library's own, which is not
-            looked for without its receipt.
+        InvalidInputError: The key is empty or too long; or it is one that the library made, which
+            can be looked up only by its receipt.
     """
     if idempotency_key is None:
         return UNKEYED
@@ -60,23 +60,25 @@ def keyed(idempotency_key: str | None, *, spent: bool = False) -> Mapping[str, A
 class Operation(ABC, Generic[T]):
     """One call. Its idempotency key makes it take effect once.
 
-    Nothing but `behind` changes. It is not frozen: that takes four times as long to make.
+    Only `behind` changes. The class is not frozen, since a frozen object takes four times as long
+    to make.
     """
 
     comes_late: ClassVar[bool] = False
-    """Whether it is done on a lease that has expired, too."""
+    """Whether it is also done on a lease that has expired."""
 
     key: str = field(default_factory=new_key)
     key_given: bool = False
-    """Whether it is the caller's own key, which an index has."""
+    """Whether the caller gave the key; only these keys are indexed."""
     behind: int | None = None
-    """The newest entry when this was first tried, behind which its own is; None until then."""
+    """The newest entry when this was first tried, after which its own entry is; None before
+    that."""
     receipt: Receipt | None = None
-    """What the caller gave who repeats a call that was under a key of the library's."""
+    """The receipt that the caller gave, to repeat a call under a key that the library made."""
 
     @property
     def name(self) -> str:
-        """What the call asks for, in a word or two."""
+        """The name of what the call asks for, in a word or two."""
         return str(self.arguments()[0])
 
     @property
@@ -86,12 +88,12 @@ class Operation(ABC, Generic[T]):
 
     @property
     def lease_id(self) -> int | None:
-        """The lease that this is about, read before `decide`; None where it is about none."""
+        """The lease that this is about, which is read before `decide`; None if it is about none."""
         return None
 
     @property
     def attributed(self) -> str | None:
-        """The content of an attribution that the entry may name, read before `decide`."""
+        """The content of an attribution that the entry may name, which is read before `decide`."""
         return None
 
     @abstractmethod
@@ -108,7 +110,7 @@ class Operation(ABC, Generic[T]):
 
     @abstractmethod
     def answer(self, row: Row, pool: PoolInfo) -> T:
-        """Return the caller's answer, or raise it, from the entry alone."""
+        """Return or raise the caller's answer, made from the entry and nothing else."""
 
     def payload_digest(self) -> bytes:
         """Return the digest that tells this call from another under the same key."""
@@ -121,8 +123,8 @@ class Operation(ABC, Generic[T]):
 
         Args:
             again: Whether this was tried before, and may have taken effect.
-            newest: The newest entry of the pool. If that was newer before, a backup was restored,
-                and all entries are looked at.
+            newest: The newest entry of the pool. If it was a later one at the first try, a backup
+                was restored, and all entries are searched.
         """
         if self.key_given:
             return (self.key,), {}
@@ -131,11 +133,11 @@ class Operation(ABC, Generic[T]):
         return (), {self.key: self.behind if self.behind <= newest else 0}
 
     def kept_digest(self) -> bytes | None:
-        """Return the digest that the entry keeps, None under a key of the library's."""
+        """Return the digest that the entry keeps, None under a key that the library made."""
         return self.payload_digest() if self.key_given else None
 
     def led_to(self, row: Row) -> bool:
-        """Tell whether an entry that has this key is this call's."""
+        """Tell whether an entry that has this key is the entry of this call."""
         if self.key_given:
             return bool(row["payload_digest"] == self.payload_digest())
         return self.receipt is None or self.receipt.is_of(self.payload_digest())
@@ -153,8 +155,8 @@ class LeaseOperation(Operation[T]):
 
     lease: int
     proof: bytes | None = None
-    """What tells the lease apart from another one of the same number; None for the library's own
-    calls about a lease that it has just granted."""
+    """The lease's proof, which tells it from another lease of the same number; None for the
+    library's own calls about a lease that it has just granted."""
 
     @property
     def lease_id(self) -> int | None:
@@ -163,7 +165,7 @@ class LeaseOperation(Operation[T]):
 
 
 def reported(report: Fitted, pool: PoolBatch, captured: Interned | None) -> Interned | None:
-    """Return the attribution of an entry: what its lease captured, under what a report says."""
+    """Return the attribution of an entry: its lease's, with a report's fields in their place."""
     base = (captured and captured.value) or Attribution()
     overrides: dict[str, Any] = {
         name: value

@@ -1,4 +1,4 @@
-"""Close a pool: settlements and releases go on, and nothing new begins."""
+"""Close a pool: it takes settlements and releases, and no new leases."""
 
 from __future__ import annotations
 
@@ -62,4 +62,4 @@ class ClosePool(Operation[None]):
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
-        """Answer nothing: the pool is closed."""
+        """Return None: the pool is closed."""

@@ -1,4 +1,4 @@
-"""Correct: append by how much an earlier entry's usage was wrong."""
+"""Correct: append the difference by which an earlier entry's usage was wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ledger.store.schema import pools
 
 @dataclass(slots=True, kw_only=True)
 class Correct(Operation[UsageDifference]):
-    """Say what the usage of a settlement, observation, expiry or import really was."""
+    """Correct the usage of a settlement, observation, expiry or import."""
 
     entry: int
     usage: Usage
@@ -61,7 +61,7 @@ class Correct(Operation[UsageDifference]):
         )
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the entry, all of its usage, and the reason; not what it was expected to have."""
+        """Return the entry, all of its usage and the reason, but not `expected`."""
         return ("correct", self.entry, *USAGE.values(self.usage), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
@@ -91,7 +91,7 @@ class Correct(Operation[UsageDifference]):
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:
-        """Return by how much the entry was wrong."""
+        """Return the difference by which the entry was wrong."""
         return UsageDifference(**USAGE.of(row))
 
 

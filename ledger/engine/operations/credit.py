@@ -61,16 +61,17 @@ class TopUp(Operation[None]):
         )
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the credit, with the pool's policy as it is and all other credits.
+        """Return the draft of a credit, which repeats the pool's policy and its other credits.
 
         Raises:
             PoolClosedError: The pool is closed.
-            InvalidInputError: The pool does not spend this of credits, or the credit has expired.
+            InvalidInputError: The pool is not prepaid on an axis of the credit, or the credit has
+                expired.
             MorePoolsError: Leases of other pools must expire first.
             UnsweptError: More leases must expire first than one transaction expires.
         """
         pool.require_open()
-        batch.require_swept(pool)  # what is due by now is paid by the credits before this one
+        batch.require_swept(pool)  # what is due by now is paid by the earlier credits
         detail = actors.detail(pool.connection, self.actor, self.name, self.reason)
         head, credits = pool.head, pool.counts.credits(pool.head, pool.at)
         if credits is None:
@@ -90,4 +91,4 @@ class TopUp(Operation[None]):
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
-        """Answer nothing: the credit can be spent."""
+        """Return None: the credit can be spent."""

@@ -33,7 +33,7 @@ class Import(Operation[int]):
     actor: Actor
     cost_usd: str | None = None
     decided: tuple[int, Micros] | None = None
-    """The number and the time of the entry that the last try which decided it made."""
+    """The number and the time of the entry that the last try decided."""
 
     @classmethod
     def of(cls, call: PastCall, reason: str, actor: Actor, *, exact_costs: bool) -> Import:
@@ -69,7 +69,7 @@ class Import(Operation[int]):
         return self.attribution
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the usage: the same call may come from another file, at another line."""
+        """Return only the usage, since the same call may come from another file or line."""
         return ("import", *USAGE.values(self.usage))
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
@@ -87,9 +87,10 @@ class Import(Operation[int]):
         balance, lease, flags = rules.record_import(
             pool.head.balance, self.usage, lease_id=pool.head.seq + 1, ceiling=I64_MAX
         )
-        # Where a live call's report says it, too.
+        # The same field as in the report of a live call.
         exactly = {} if self.cost_usd is None else {"report": {"cost_usd": self.cost_usd}}
-        # As the entry will have them. A try may be rolled back, and the key be used by others then.
+        # As the entry will have them. This try may be rolled back, and another call may then use
+        # the key.
         self.decided = pool.head.seq + 1, max(pool.head.recorded_at, pool.now)
         return drafted(
             EntryKind.IMPORT,
@@ -109,9 +110,9 @@ class Import(Operation[int]):
         )
 
     def made(self, row: Row) -> bool:
-        """Tell whether this call made the entry under its key, and not an earlier or another one.
+        """Tell whether this call made the entry under its key, and not another call.
 
-        That is also so if the connection was lost during COMMIT, and a later try found the entry.
+        It is True also if the connection was lost during COMMIT and a later try found the entry.
         """
         return self.decided == (row["seq"], row["recorded_at"])
 

@@ -1,4 +1,4 @@
-"""Record what a lost lease used: the call was made, and this store does not know its lease."""
+"""Record the usage of a lost lease: the call was made, but this store does not have its lease."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from ledger.store.schema import pools
 
 @dataclass(slots=True, kw_only=True)
 class RecordLost(Operation[None]):
-    """Commit usage behind a reservation that holds nothing, and that nothing refuses.
+    """Commit usage after a reservation that holds nothing and is never refused.
 
-    The lease's token is the idempotency key, so that it is committed once.
+    The lease's token is the idempotency key, so the usage is committed once.
     """
 
     lost: BudgetLease
-    """Its pool is None where only its token is known."""
+    """The lost lease; its pool is None if only its token is known."""
     reserve: Reserve
-    """What is reserved in its place: nothing, for whom the call was."""
+    """The reservation in its place, which holds nothing and has the call's attribution."""
     record: Record
     abandon: Abandon | None
-    """What ends it if more than is recorded may have been used; None if that is all."""
+    """The operation that ends it if more may have been used than is recorded; None if not."""
 
     @classmethod
     def of(
@@ -68,7 +68,7 @@ class RecordLost(Operation[None]):
 
     @property
     def lease_id(self) -> int:
-        """The number of the lost lease, which may be another call's by now."""
+        """The number of the lost lease, which may be the number of another call's lease by now."""
         return self.lost.id
 
     @property
@@ -77,13 +77,13 @@ class RecordLost(Operation[None]):
         return self.reserve.attribution
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the lease, the usage, the report, the attribution, and what ends it if any."""
+        """Return the lease, usage, report and attribution, and the arguments of the end, if any."""
         asked, spent = self.reserve, self.record.arguments()
         rest = () if self.abandon is None else self.abandon.arguments()
         return ("lost", self.lost.token, *spent, asked.attribution, asked.request_id, *rest)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the end, with a reservation, and what is a part of the usage, staged ahead of it.
+        """Return the call's last entry; its reservation and partial usage are staged before.
 
         Raises:
             InvalidInputError: The lease is not lost.
@@ -93,11 +93,11 @@ class RecordLost(Operation[None]):
         _require_settled(batch, pool)
         granted = self.reserve.granted(pool)._replace(
             detail={"lost": self.lost.token},
-            # No more is known of when it was asked for: it is of the day that its usage is of.
+            # Nothing else is known of when it was asked for, so it gets the time of its usage.
             occurred_at=self.record.report.by(batch.now).occurred_at,
         )
         lease_id = batch.post(pool, granted)["seq"]
-        # The report's own key is not used: it would be another call's.
+        # The report's key is not used: the lease's token is this call's key.
         recorded = replace(self.record, lease=lease_id, proof=None, key=new_key(), key_given=False)
         ends: Record | Abandon = recorded
         if self.abandon is not None:

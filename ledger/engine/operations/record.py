@@ -1,4 +1,4 @@
-"""Record what a lease really used: a part of it, or the last part, which closes it."""
+"""Record the usage of a lease: a part of it, or the last part, which closes the lease."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from ledger.store.amounts import BUDGET, USAGE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row, request_budget_of, used_of
 
-# Before Python 3.12, to look up a member in its class is a function call.
-_REPORTED = str(Provenance.REPORTED)  # a driver looks for an adapter of any other class
+# Before Python 3.12, looking up an enum's member is a function call.
+_REPORTED = str(Provenance.REPORTED)  # a driver looks for an adapter of another class
 _SETTLEMENT = EntryKind.SETTLEMENT
 _OBSERVATION = EntryKind.OBSERVATION
 
 
 @dataclass(slots=True, kw_only=True)
 class Record(LeaseOperation[None]):
-    """Record usage of a lease; `closes` says that it is the last."""
+    """Record usage of a lease. `closes` says that it is the last part."""
 
     comes_late: ClassVar[bool] = True
 
@@ -56,7 +56,7 @@ class Record(LeaseOperation[None]):
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         USAGE.check_storable("usage", usage)
-        # Its copies: the caller may change what the report holds at any time.
+        # Copies, since the caller may change the report's mappings later.
         fitted = NO_REPORT if report is None else fit(report)
         return cls(
             lease=lease.id,
@@ -73,9 +73,9 @@ class Record(LeaseOperation[None]):
         return arguments_of(name, self.lease, USAGE.values(self.usage), self.report)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the settlement or observation: the usage is committed whatever it is.
+        """Return the settlement or observation. The usage is committed, whatever it is.
 
-        It takes the place of what was assumed when the lease expired.
+        It replaces what was assumed if the lease expired.
         """
         found = pool.require_granted(self.lease, self.proof)
         attribution = None if found is None else found.attribution
@@ -91,7 +91,7 @@ class Record(LeaseOperation[None]):
         effect = balance, lease, flags = spend(
             pool.head.balance, state, self.usage, lease_id=self.lease, ceiling=I64_MAX
         )
-        assert found is not None  # noqa: S101 - the rules refuse what the pool did not grant
+        assert found is not None  # noqa: S101 - the rules refuse leases of others
         if lease.expires_at is not None:
             flags |= pool.dating_flag(effect, self.usage)
         if report.shortened:
@@ -108,7 +108,7 @@ class Record(LeaseOperation[None]):
         # fmt: on
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
-        """Raise if the lease's usage, though recorded, is over the request's own budget."""
+        """Raise if the lease's recorded usage is over the request's own budget."""
         if BUDGET.absent_in(row):
             return  # most calls have no request budget, and need no values built
         excess = rules.over_request_budget(request_budget_of(row), used_of(row))

@@ -1,4 +1,4 @@
-"""Release and close: end a lease without a record of its usage."""
+"""Release and abandon: end a lease without a record of its usage."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ledger.store.drafts import Draft, about_lease, amounts
 from ledger.store.rows import Row
 
 _NAMED = ("provider", "model", "request_id")
-"""What of a report names a call whose usage is not known."""
+"""The fields of a report that name a call whose usage is not known."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Release(LeaseOperation[None]):
-    """Abandon a lease unused; what it still holds goes back to the pool."""
+    """End an unused lease; what it still holds goes back to the pool."""
 
     comes_late: ClassVar[bool] = True
 
@@ -50,7 +50,7 @@ class Release(LeaseOperation[None]):
         return ("release", self.lease)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the release: the hold goes back, and what its expiry assumed."""
+        """Return the release: the hold, or what the expiry assumed, goes back."""
         pool.require_granted(self.lease, self.proof)
         state = make_room(batch, pool, self.lease, EntryKind.RELEASE)
         effect = rules.release(pool.head.balance, state, lease_id=self.lease)
@@ -63,7 +63,7 @@ class Release(LeaseOperation[None]):
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
-        """Answer nothing: the lease is closed."""
+        """Return None: the lease is closed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,9 +73,9 @@ class Abandon(Release):
     comes_late: ClassVar[bool] = False
 
     estimate: UsageEstimate | None = None
-    """What the call used at most, as far as the caller knows by now."""
+    """The most that the call may have used, by what the caller knows now."""
     report: Fitted = NO_REPORT
-    """What is known of the call: the model that answered, and the provider's id."""
+    """The known facts of the call: the model that answered, and the provider's id."""
 
     @classmethod
     def by_policy(
@@ -95,7 +95,7 @@ class Abandon(Release):
         return cls(lease=lease.id, proof=lease.proof, estimate=estimate, report=known)
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the lease, and the estimate and what is known of the call, if there is any."""
+        """Return the lease, and the estimate and the known facts, if given."""
         known = () if self.estimate is None else ESTIMATE.values(self.estimate)
         report = () if self.report is NO_REPORT else [getattr(self.report, one) for one in _NAMED]
         return ("close", self.lease, *known, *report)

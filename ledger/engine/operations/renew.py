@@ -52,7 +52,7 @@ class Renew(LeaseOperation[datetime]):
             PoolClosedError: The pool, or one above it, is closed.
         """
         pool.require_granted(self.lease, self.proof)
-        for one in batch.lineage(pool):  # those above repeat it, and a closed one takes no renewal
+        for one in batch.lineage(pool):  # pools above mirror it, and a closed pool takes no renewal
             one.require_open()
         effect = rules.renew(
             pool.head.balance,

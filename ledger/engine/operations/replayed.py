@@ -1,4 +1,4 @@
-"""Calls that are over: each is reserved and settled, both in one transaction with many others."""
+"""Calls whose usage is known: each is reserved and settled, many in one transaction."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ledger.store.rows import Row
 
 
 class NotReservedError(LedgerError):
-    """The call was denied, or its lease is not there yet. Callers never see this."""
+    """The call was denied, or its lease is not granted yet. Callers never see this error."""
 
     def __init__(self) -> None:
         super().__init__("no lease was reserved for the call")
 
 
 class OtherCallError(Exception):
-    """The key is another call's, so that nothing of the transaction is to be written.
+    """The key belongs to another call, so nothing of the transaction is written.
 
     Attributes:
         seq: The entry that has the key.
@@ -45,13 +45,13 @@ class ReserveReplayed(Reserve):
     """Hold an estimate for a call whose usage is known."""
 
     found: int | None = None
-    """The lease, where an earlier run has reserved it."""
+    """The lease, if an earlier run has reserved it."""
 
     def led_to(self, row: Row) -> bool:
         """Tell whether an entry that has this key is this call's.
 
         Raises:
-            OtherCallError: It is not.
+            OtherCallError: The entry is of another call.
         """
         if not Reserve.led_to(self, row):
             raise OtherCallError(self.key, row["seq"])
@@ -61,7 +61,7 @@ class ReserveReplayed(Reserve):
 
 @dataclass(slots=True, kw_only=True)
 class SettleReplayed(Record):
-    """Settle the lease that an operation before this one has reserved, most often in this batch."""
+    """Settle the lease that an earlier operation has reserved, mostly in the same batch."""
 
     reservation: ReserveReplayed
 
@@ -80,14 +80,14 @@ class SettleReplayed(Record):
         if row is None or row["kind"] == EntryKind.DENIAL:
             raise NotReservedError
         self.lease, self.proof = row["seq"], row["hash"]
-        pool.lease(self.lease)  # reads it, if an interrupted run reserved it
+        pool.lease(self.lease)  # reads the lease, if an interrupted run reserved it
         return Record.decide(self, batch, pool)
 
     def led_to(self, row: Row) -> bool:
         """Tell whether an entry that has this key is this call's.
 
         Raises:
-            OtherCallError: It is not.
+            OtherCallError: The entry is of another call.
         """
         self.lease = row["lease"]
         if not Record.led_to(self, row) or self.lease != self.reservation.found:
@@ -96,7 +96,7 @@ class SettleReplayed(Record):
 
 
 def used_key(key: str) -> str:
-    """Return the idempotency key of the settlement, from that of the reservation."""
+    """Return the idempotency key of the settlement, made from that of the reservation."""
     used = f"{key}:used"
     if len(used) <= NAME_MAX_CHARS:
         return used

@@ -31,18 +31,19 @@ from ledger.store.amounts import BUDGET, ESTIMATE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row, detail_of, request_budget_of
 
-# Before Python 3.12, to look up a member in its class is a function call.
+# Before Python 3.12, looking up an enum's member is a function call.
 _RESERVATION = EntryKind.RESERVATION
 _DENIAL = EntryKind.DENIAL
 _UNFLAGGED = EntryFlag.NONE
 
 
 class NotYetError(LedgerError):
-    """The pool has not enough left, and the caller goes on waiting. Callers never see this.
+    """The pool has not enough left, and the caller waits on. Callers never see this error.
 
     Attributes:
-        retry_in_s: In how many seconds it will have enough if nothing else happens, None for never.
-        too_large: Whether it would not have enough with nothing spent and nothing held, either.
+        retry_in_s: After how many seconds it will have enough if nothing else happens; None for
+            never.
+        too_large: Whether it would not have enough even with nothing spent and nothing held.
     """
 
     def __init__(self, denial: ThresholdExceededError, at: Micros) -> None:
@@ -64,14 +65,14 @@ class Reserve(Operation[BudgetLease]):
     request_id: str | None
     occurred_at: Micros | None
     ttl_us: int | None
-    """How long to hold; None for as long as the pool's policy says."""
+    """How long to hold, in microseconds; None for the time of the pool's policy."""
     unpriced: Unpriced | None
-    """What the call itself says of missing figures. Not among the arguments: a call that is refused
-    for them leaves no entry."""
+    """How the call wants missing figures treated. It is not among the arguments, since a call that
+    is refused for missing figures leaves no entry."""
     keep_denial: bool
     """Whether a denial becomes an entry of the journal."""
     waits: bool = False
-    """Whether the caller waits on if the pool has too little left; no denial is kept then."""
+    """Whether the caller waits if the pool has too little left; then no denial is kept."""
     lease_id = None
 
     @classmethod
@@ -100,7 +101,7 @@ class Reserve(Operation[BudgetLease]):
             **(UNKEYED if given is None else keyed(given.key)),
             estimate=estimate,
             request_budget=request_budget,
-            # Kept as text: the caller may change the tags inside at any time.
+            # Kept as text, since the caller may change the tags later.
             attribution=None if attribution is None else hashing.attribution_content(attribution),
             request_id=None if attribution is None else attribution.request_id,
             occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
@@ -129,8 +130,9 @@ class Reserve(Operation[BudgetLease]):
         """Return a reservation, or the denial where denials are kept.
 
         Raises:
-            InvalidInputError: It is dated more than a day ahead of the store's clock.
-            UnpricedCallError: It is not denied, and leaves out what one of the pools limits.
+            InvalidInputError: The call is dated more than a day ahead of the store's clock.
+            UnpricedCallError: It would be granted, but leaves out a figure that one of the pools
+                limits.
         """
         if self.occurred_at is not None:
             check_not_ahead("occurred_at", self.occurred_at, batch.now)
@@ -150,10 +152,10 @@ class Reserve(Operation[BudgetLease]):
         return self._asked(_DENIAL, pool, pool.head.balance, detail=detail)
 
     def granted(self, pool: PoolBatch) -> Draft:
-        """Return the reservation, whether it would be denied or not.
+        """Return the reservation, without asking whether it would be denied.
 
         Raises:
-            AmountOutOfRangeError: The pool would hold more than a store holds.
+            AmountOutOfRangeError: The total held would be above 2^63-1.
         """
         head, ttl_us = pool.head, self.ttl_us
         if ttl_us is None and head.policy.lease_ttl is not None:
@@ -210,7 +212,7 @@ def _granted(
     ttl: timedelta | None,
     proof: bytes | None,
 ) -> BudgetLease:
-    """Return a lease, in half the time that its class takes."""
+    """Return a lease, in half the time that calling its class takes."""
     made = object.__new__(BudgetLease)
     _set_id(made, lease)
     _set_reserved(made, reserved)
@@ -249,7 +251,7 @@ def _figures(denial: rules.Denial, batch: Batch, pool: PoolBatch) -> dict[str, A
             session = policy.window is not None and policy.window.session
             timed = session or policy.limits or policy.prepaid
             if timed and above.at != pool.at:
-                figures["at"] = above.at  # what counts there depends on the time
+                figures["at"] = above.at  # what counts on limits and credits depends on the time
     return figures
 
 
@@ -265,6 +267,6 @@ def _denial_from(row: Row, pool: PoolInfo) -> rules.Denial:
             budget_cost_micros_usd=budget.cost_micros_usd,
         )
     found = rules.denial_of(denial, estimate, denial.get("pool", pool.name))
-    if row["payload_digest"] is None:  # without a key of the caller's there is no second answer
+    if row["payload_digest"] is None:  # a second answer needs a key from the caller
         return found
     return found.kept_at(from_micros(row["recorded_at"]))

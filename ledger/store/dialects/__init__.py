@@ -46,13 +46,13 @@ def dialect_for(url: str, *, timeout_s: float, read_only: bool = False) -> Diale
     try:
         parsed = read_address(url)
     except (ArgumentError, ValueError):
-        # What SQLAlchemy says of it may quote a part of the password.
+        # SQLAlchemy's message may quote a part of the password.
         raise InvalidUrlError("url", f"not a database URL; write {_EXAMPLES}") from None
     backend, _, driver = parsed.drivername.partition("+")
     if backend not in _DIALECTS or driver not in {"", "pysqlite", "psycopg"}:
         raise InvalidUrlError("url", f"{parsed.drivername!r} is not supported; write {_EXAMPLES}")
     if backend != "sqlite" and ("@" in (parsed.host or "") or url.partition("?")[0].count("@") > 1):
-        # Else a part of the password would be taken for the host, and shown as such.
+        # Otherwise a part of the password would be read as the host, and shown.
         raise InvalidUrlError(
             "url", f"has several @; write an @ in a user or password as %40: {_EXAMPLES}"
         )

@@ -1,4 +1,4 @@
-"""The address of a store: read, and as it may be shown, which is without any secret."""
+"""The address of a store: read, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HARMLESS = (
     "detect_types isolation_level autocommit"
 )
 _SHOWN = frozenset(_HARMLESS.split())
-"""Parameters of libpq and SQLite that hold no secret; a value of any other one is not shown."""
+"""Parameters of libpq and SQLite that hold no secret. The values of all others are not shown."""
 
 _USER_PART = re.compile(r"(\w://[^\s/:@]*):[^\s'\"]*@")
 _PARAMETER = re.compile(
@@ -34,15 +34,15 @@ _SEVERAL = re.compile(
     r"(?P<scheme>postgres(?:ql)?(?:\+psycopg)?)://"
     rf"(?P<rest>(?:[^/?#]*@)?(?=[^/?#@]*[,%]){_HOST}(?:,{_HOST})*(?:[/?].*)?)"
 )
-"""An address with several hosts, or an encoded one, which only libpq itself can read."""
+"""Matches an address with several or encoded hosts, which only libpq itself can read."""
 
 
 def read_address(text: str) -> URL:
-    """Read an address, for PostgreSQL in every form that libpq has.
+    """Read an address; for PostgreSQL in every form that libpq accepts.
 
     Raises:
         MissingExtraError: It needs libpq, which is not installed.
-        ValueError: It is none; SQLAlchemy may raise an error of its own, too.
+        ValueError: It is no address. SQLAlchemy may raise an error of its own.
     """
     found = _SEVERAL.fullmatch(text)
     if found is None:
@@ -66,16 +66,16 @@ def read_address(text: str) -> URL:
 
 
 def shown_address(url: URL) -> str:
-    """Return a store's address without its password, wherever in it that stands."""
+    """Return a store's address without its password, wherever it stands in the address."""
     hidden = dict.fromkeys(parted(url)[1], _HIDDEN)
     shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
     return shown.replace("%2A%2A%2A", _HIDDEN)
 
 
 def parted(url: URL) -> tuple[URL, dict[str, str | tuple[str, ...]]]:
-    """Return an address without the parameters that may be secret, and these.
+    """Return an address without the parameters that may be secret, and those parameters.
 
-    A driver is handed them apart, so that an address it keeps and shows has none.
+    The driver gets them separately, so that the address that it keeps and shows has no secrets.
     """
     apart = {name: value for name, value in url.query.items() if name.lower() not in _SHOWN}
     return url.difference_update_query(apart), apart

@@ -1,4 +1,4 @@
-"""The base class of dialects: all that the other modules ask of a database system."""
+"""The base class of dialects: everything that other modules ask of a database system."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from ledger.store.dialects.views import Readable
 from ledger.store.statements import Prepared
 
 Lend = Callable[[Callable[[Connection], str | None]], str | None]
-"""Runs a question on a connection of its own."""
+"""Runs a query on a connection of its own."""
 
 
 ROUND_TRIP_S = 1.0
-"""How many seconds a call gives a server after its deadline, whatever it asks then: to cancel, to
-roll back, or who holds a lock."""
+"""How many seconds a server gets after a call's deadline, to cancel, to roll back, or to say who
+holds a lock."""
 
 
 class Failure(Enum):
-    """What a driver's error means for the transaction it came from."""
+    """What a driver's error means for its transaction."""
 
     BUSY = auto()
-    """Another transaction was first; running the work again may succeed."""
+    """Another transaction was first. Running the work again may succeed."""
     LOST = auto()
-    """The connection is gone, and with it the answer."""
+    """The connection is lost, and the answer with it."""
     ENDED = auto()
-    """The server ended the transaction before COMMIT reached it; running it again may succeed."""
+    """The server ended the transaction before COMMIT reached it. Running the work again may
+    succeed."""
     FORBIDDEN = auto()
     """The role may not do this."""
     UNAVAILABLE = auto()
-    """The store refuses: full, read-only, not there."""
+    """The store cannot do it: it is full, read-only or missing."""
     DISCARDED = auto()
-    """A trigger dropped rows that were to be inserted, without an error of its own."""
+    """A trigger dropped inserted rows without raising an error."""
     FOREIGN = auto()
     """The file or database is not a ledger."""
 
 
 class FileChangedError(Exception):
-    """The store has changed since a connection was made that cannot notice changes."""
+    """The file has changed since this connection, which cannot notice changes, was made."""
 
 
 class CommitInDoubtError(Exception):
@@ -56,22 +57,22 @@ class CommitInDoubtError(Exception):
 
 
 class NoReferenceError(Exception):
-    """The database refused to make the schema that the store's is to be compared with."""
+    """The database refused to make a schema for comparison with the store's."""
 
 
 class RolledBackError(Exception):
-    """COMMIT was answered by a quiet rollback: nothing was written."""
+    """COMMIT was answered by a rollback without an error; nothing was written."""
 
 
 class MakesTrigger(str):
-    """DDL that makes a trigger, or has it hold in every session."""
+    """DDL that makes a trigger, or lets it fire in every session."""
 
     __slots__ = ("table", "trigger")
     trigger: str
     table: str
 
     def __new__(cls, statement: str, *, trigger: str, table: str) -> Self:
-        """Return the statement, which knows the names of the trigger and of its table."""
+        """Return the statement with the names of its trigger and its table."""
         made = super().__new__(cls, statement)
         made.trigger, made.table = trigger, table
         return made
@@ -87,7 +88,7 @@ class Dialect(ABC):
     name: str
     driver_errors: tuple[type[Exception], ...]
     connections_survive_fork: bool
-    """Whether a connection that is open when a process forks is at least harmless in the child."""
+    """Whether a connection that is open during a fork is harmless in the child."""
     readable: Readable
     """How the views print times, amounts and identities."""
 
@@ -95,17 +96,17 @@ class Dialect(ABC):
         self.url = url
         self.timeout_s = timeout_s
         self.read_only = read_only
-        """Whether nothing but reading transactions is begun."""
+        """Whether only reading transactions are begun."""
         self.connect_until_s: dict[int, float] = {}
-        """By thread, when it gives up to connect, on the clock of `time.monotonic`."""
+        """The time at which each thread gives up connecting, on the clock of `time.monotonic`."""
 
     def left_to_connect_s(self) -> float:
-        """Return how many seconds this thread may take for the connection that it makes now."""
+        """Return how many seconds this thread may take to make a connection."""
         until_s = self.connect_until_s.pop(threading.get_ident(), math.inf)
         return max(0.0, min(self.timeout_s, until_s - time.monotonic()))
 
     def files(self) -> Sequence[Path]:
-        """Return the files that the store is made of, which no output may replace."""
+        """Return the files of the store, which no output may replace."""
         return ()
 
     @abstractmethod
@@ -122,12 +123,12 @@ class Dialect(ABC):
     ) -> None:
         """Begin a serializable writing transaction that locks these pools.
 
-        `end` releases what this takes beside the connection, also if this raises.
+        `end` releases locks that this takes outside the connection, also if this raises.
 
         Args:
             connection: Outside any transaction.
-            pool_ids: The pools; None for all there are.
-            timeout_s: How long it may wait, and take.
+            pool_ids: The pools; None for all pools.
+            timeout_s: How long it may take, with waiting, in seconds.
         """
 
     @abstractmethod
@@ -142,9 +143,9 @@ class Dialect(ABC):
 
         Args:
             connection: Outside any transaction.
-            serializable: Whether it is one of those that could run one after the other.
-            timeout_s: How long it may take, in seconds; None for reports, which take as long as the
-                server works on them.
+            serializable: Whether it is serializable.
+            timeout_s: How long it may take, in seconds; None for reports, which have no deadline
+                while the server works on them.
         """
 
     @abstractmethod
@@ -158,8 +159,8 @@ class Dialect(ABC):
     ) -> list[dict[str, Any]]:
         """Run one SELECT as a whole serializable transaction, in one round trip."""
 
-    def check_unchanged(self, connection: Connection) -> None:  # noqa: B027 - databases see to it
-        """Make sure that what was read on a connection was all of one snapshot.
+    def check_unchanged(self, connection: Connection) -> None:  # noqa: B027 - databases do it
+        """Make sure that everything read on a connection belonged to one snapshot.
 
         Raises:
             FileChangedError: The store has changed since the connection was made.
@@ -167,7 +168,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def begin_migration(self, connection: Connection) -> None:
-        """Begin a transaction that no other migration of this store runs beside."""
+        """Begin a transaction that excludes other migrations of this store."""
 
     @abstractmethod
     def commit(self, connection: Connection) -> None:
@@ -180,53 +181,54 @@ class Dialect(ABC):
 
     @abstractmethod
     def rollback(self, connection: Connection) -> None:
-        """End the transaction, if it is still open; never raises."""
+        """End the transaction if it is still open; never raises."""
 
     @abstractmethod
     def undo(self, raw: Any) -> None:  # noqa: ANN401 - either driver's connection
-        """End whatever was begun on a driver's connection, and close it; never raises.
+        """End any transaction on a driver's connection, and close it; never raises.
 
-        It goes past SQLAlchemy, so that the locks at the server, or of the file, are free at once.
+        It does not go through SQLAlchemy, so that the locks of the server or the file are free at
+        once.
         """
 
     def expect_answers(self, connection: Connection, until_s: float | None) -> None:  # noqa: B027 - only a server answers
-        """Ask the server to cancel what it has not answered on this connection by then.
+        """Set the time at which the server is asked to cancel an unanswered statement.
 
         Args:
             connection: The connection.
-            until_s: When, on the clock of `time.monotonic`; None to wait for as long as the server
-                works on it.
+            until_s: The time, on the clock of `time.monotonic`; None to wait as long as the server
+                works on the statement.
         """
 
     @abstractmethod
     def holder(self, error: Exception, pool_ids: Sequence[int] | None, lend: Lend) -> str | None:
-        """Say who holds what a writer of these pools waited for in vain, None if that is unknown.
+        """Return who holds the lock that a writer of these pools waited for, None if unknown.
 
         Args:
-            error: What the wait ended in.
+            error: The error that ended the wait.
             pool_ids: The pools that were to be locked; None for all there are.
-            lend: Lends a connection, if one is needed to find out.
+            lend: Lends a connection for the query, if one is needed.
         """
 
     @abstractmethod
     def now(self) -> Micros | None:
-        """Return this machine's time, None where the server's clock counts."""
+        """Return this machine's time, None if the server's clock is used."""
 
-    def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
-        """Release what this thread's `begin` took beside the connection, if anything."""
+    def end(self) -> None:  # noqa: B027 - only SQLite holds a lock outside the connection
+        """Release the locks that this thread's `begin` took outside the connection, if any."""
 
     def close(self) -> None:  # noqa: B027 - as above
-        """Close what is open beside the connections."""
+        """Close files that are open outside the connections."""
 
     def forget_after_fork(self) -> None:  # noqa: B027 - as above
-        """Drop, in a forked child, what belongs to the parent."""
+        """Drop resources of the parent in a forked child."""
 
     @abstractmethod
     def prepare(self, connection: Connection) -> None:
-        """Make an empty database ready for a schema, outside any transaction."""
+        """Prepare an empty database for a schema, outside any transaction."""
 
     def mend(self, connection: Connection) -> None:  # noqa: B027 - copies of others lose nothing
-        """Bring back what a copy of a store may have lost, outside any transaction."""
+        """Restore settings that a copy of a store may have lost, outside any transaction."""
 
     @staticmethod
     @abstractmethod
@@ -236,28 +238,28 @@ class Dialect(ABC):
         columns: tuple[str, ...],
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
-        """Insert rows, in any order, at COMMIT at the latest.
+        """Insert rows in any order, at COMMIT at the latest.
 
         Args:
             connection: A writing transaction.
             table: The table's name.
             columns: The names of its columns, of all of them, in order.
-            rows: An int, str, bytes or None for each of them.
+            rows: The rows; each has an int, str, bytes or None for each column.
 
         Raises:
-            RowsDiscardedError: The database dropped some of them. Where COMMIT carries the rows,
-                it fails with `Failure.DISCARDED` instead.
+            RowsDiscardedError: The database dropped some of them. If the rows are sent with COMMIT,
+                that fails with `Failure.DISCARDED` instead.
         """
 
     @abstractmethod
     def definitions(self, connection: Connection) -> Definitions:
-        """Return the definition of every part of the store's schema, as the database keeps it."""
+        """Return the definition of every part of the store's schema, from the catalogue."""
 
     @abstractmethod
     def fresh_definitions(
         self, connection: Connection, upgrade: Callable[[Connection], None]
     ) -> Definitions:
-        """Return the definitions of a schema that is made beside the store and then removed.
+        """Return the definitions of a new schema that is made for comparison and then removed.
 
         Args:
             connection: A connection to the store, outside any transaction.
@@ -269,27 +271,27 @@ class Dialect(ABC):
 
     @abstractmethod
     def index_damage(self, connection: Connection) -> str | None:
-        """Say what the database finds where its indexes are held to its tables, and what to do.
+        """Compare indexes with their tables; return what the database finds, and what to do.
 
         Args:
             connection: A reading transaction.
 
         Returns:
-            None where it finds nothing, or has nothing to look with.
+            None if it finds nothing, or cannot make the comparison.
         """
 
     @abstractmethod
     def failure(self, error: BaseException) -> Failure:
-        """Tell what a driver's error means, by its code."""
+        """Return what a driver's error means, by its code."""
 
     @abstractmethod
     def hint(self, error: BaseException) -> str:
-        """Return what a person can do about a driver's error, or the error's own text."""
+        """Return what an operator can do about a driver's error, or the error's text."""
 
     @staticmethod
     @abstractmethod
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
-        """Return DDL that lets `table` be read and appended to, and nothing else.
+        """Return DDL that allows only reading and appending to `table`.
 
         Args:
             table: The table's name.
@@ -311,17 +313,17 @@ class Dialect(ABC):
         raise InvalidInputError("partitions", "are for PostgreSQL; leave them out on SQLite")
 
     @staticmethod
-    def trigger_label(name: str, table: str) -> str:  # noqa: ARG004 - a file's triggers have names of their own
-        """Return what `definitions` calls a trigger of a table."""
+    def trigger_label(name: str, table: str) -> str:  # noqa: ARG004 - unique in a file
+        """Return the label that `definitions` gives a trigger of a table."""
         return f"trigger {name}"
 
     def partition_count(self, connection: Connection) -> int:  # noqa: ARG002 - as above
-        """Return in how many partitions the journal lies, 0 if it is one table."""
+        """Return the number of the journal's partitions, 0 if it is not partitioned."""
         return 0
 
     @staticmethod
     def rights() -> list[str]:
-        """Return DDL that refuses entries to roles that may not write them, where there are any."""
+        """Return DDL that refuses entries from roles that may not write them, if any exist."""
         return []
 
     @staticmethod
@@ -329,14 +331,14 @@ class Dialect(ABC):
         """Return DDL of functions for which a server keeps its plans, where there is one."""
         return []
 
-    def hides(self, connection: Connection) -> list[str]:  # noqa: ARG002 - SQLite hides none
-        """Return the tables of the journal of which the role in use may not see every row."""
+    def hides(self, connection: Connection) -> list[str]:  # noqa: ARG002 - SQLite hides no rows
+        """Return the tables of the journal of which the current role may not see every row."""
         return []
 
     def standby(self, connection: Connection) -> tuple[Micros, Micros | None] | None:  # noqa: ARG002 - a file is none
         """Return a standby's clock, and the time of the newest commit that it has replayed.
 
-        None where the store is no standby; no time where it has replayed no commit yet.
+        None if the store is no standby. The second time is None if no commit was replayed yet.
         """
         return None
 

@@ -1,7 +1,7 @@
 """Catalogues: the definition of every part of a schema, as each database keeps it.
 
-A definition is named by the relation that it belongs to and by a label for people. Two stores have
-the same schema where these are the same, whatever the schema is called.
+A definition is identified by its relation and by a label for people. Two stores have the same
+schema if their definitions are equal, whatever the schema's name.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ SELECT c.relname, y.polname || ' of ' || c.relname,
 FROM pg_policy y JOIN pg_class c ON c.oid = y.polrelid WHERE c.relnamespace = {0}
 """,
 }
-"""What reads each kind of part, of the schema in use: its relation, its label, its definition."""
+"""The query for each kind of part of the current schema: its relation, label and definition."""
 
 
 def postgresql_definitions(connection: Connection) -> Definitions:
-    """Return what the schema holds in which the search path finds a store."""
+    """Return the definitions in the schema in which the search path finds a store."""
     schema = "(SELECT relnamespace FROM pg_class WHERE oid = to_regclass('entries'))"
     return {
         (str(relation), f"{what}{label}"): str(definition)
@@ -98,14 +98,14 @@ def postgresql_definitions(connection: Connection) -> Definitions:
 
 
 def hidden_tables(connection: Connection) -> list[str]:
-    """Return the journal's tables of which PostgreSQL may hide rows from the role in use."""
+    """Return the journal's tables of which PostgreSQL may hide rows from the current role."""
     names = ", ".join(f"'{name}'" for name in metadata.tables)
     active = f"SELECT name FROM unnest(ARRAY[{names}]) AS name WHERE row_security_active(name)"
     return [str(name) for name in connection.exec_driver_sql(active).scalars()]
 
 
 def sqlite_definitions(connection: Connection) -> Definitions:
-    """Return what an SQLite file holds; a table is told by its columns and constraints."""
+    """Return the definitions in an SQLite file; those of tables by columns and constraints."""
     mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
     found = {("", "journal mode"): str(mode)}
     statements = connection.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""The clock of a store: the server's, where it has a server.
+"""The clock of a store: that of the server, if there is one.
 
 Clocks of client machines differ, and leases and windows must end at one time for all of them.
 """
@@ -19,7 +19,7 @@ _GIVEN: BindParameter[int | None] = bindparam("now", type_=BigInteger())
 
 
 class _ServerClock(FunctionElement[int]):
-    """Microseconds since 1970 by the server's clock; NULL where there is no server."""
+    """Microseconds since 1970 by the server's clock; NULL if there is no server."""
 
     type = BigInteger()
     inherit_cache = True
@@ -32,7 +32,7 @@ def _no_server(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa
 
 @compiles(_ServerClock, "postgresql")
 def _postgresql(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    # Not the time of the transaction's beginning: it may have waited for a lock since.
+    # Not the time at which the transaction began, since it may have waited for a lock since then.
     return SERVER_CLOCK
 
 
@@ -42,10 +42,10 @@ SELECT {SERVER_CLOCK},
 WHERE pg_is_in_recovery()
 """
 NOW = func.coalesce(_GIVEN, _ServerClock())
-"""The parameter `now`, where it is given, or else the server's clock."""
+"""The parameter `now` if it is given, or else the server's clock."""
 
 
 def standby_times(connection: Connection) -> tuple[Micros, Micros | None] | None:
-    """Return a PostgreSQL standby's time, and when the newest commit was made that it has."""
+    """Return a PostgreSQL standby's time, and that of the newest commit it has replayed."""
     found = connection.exec_driver_sql(_STANDBY).first()
     return None if found is None else (Micros(found[0]), found[1] and Micros(found[1]))

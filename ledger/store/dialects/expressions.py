@@ -15,9 +15,9 @@ from ledger.store.statements import Prepared
 
 
 class TagValue(FunctionElement[str]):
-    """The value of one tag in a column of tags as JSON text, NULL where there is none.
+    """The value of one tag in a column of tags as JSON text, NULL if there is no such tag.
 
-    Never by the text alone: a tag's value may hold what looks like another tag.
+    The text is always parsed, since a tag's value may contain text that looks like another tag.
     """
 
     name = "tag_value"
@@ -43,7 +43,7 @@ def _postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str
 
 
 class LoginRole(FunctionElement[str]):
-    """The role that the session logged in with, NULL where a database has no roles."""
+    """The role that the session logged in with, NULL if the database has no roles."""
 
     name = "login_role"
     type = String()
@@ -61,7 +61,7 @@ def _roles(_element: LoginRole, _compiler: SQLCompiler, **_options: Any) -> str:
 
 
 class MayInsert(FunctionElement[bool]):
-    """Whether the role in force may insert into a table; always, where a database has no roles."""
+    """Whether the current role may insert into a table; true if the database has no roles."""
 
     name = "may_insert"
     type = Boolean()
@@ -84,14 +84,14 @@ LOGIN_ROLE = Prepared(
 )
 """The role that the session logged in with, and whether it may open, adjust, close and correct.
 
-One right stands for all four, so that a role is given it by one GRANT; see `roles`.
+The right to insert pools stands for all four, so that one GRANT gives it; see `roles`.
 """
 
 
 def may_be_overflow(error: OperationalError) -> bool:
-    """Tell whether a sum may have been too large for the database; PostgreSQL's never are.
+    """Tell whether a sum may have been too large for the database; PostgreSQL has no such limit.
 
-    SQLite has no code for overflow alone: the same code stands for other errors of a statement,
-    and then the next statement fails with it too.
+    SQLite has no separate code for overflow. The same code stands for other errors of a statement,
+    but then the next statement fails with it, too.
     """
     return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

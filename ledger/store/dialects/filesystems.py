@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 _MOUNTED = Path("/proc/self/mountinfo")
-"""What is mounted where, on Linux."""
+"""The list of mounts on Linux."""
 
 _NETWORKS = {
     *("afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs"),
@@ -14,30 +14,31 @@ _NETWORKS = {
     *("fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs"),
     *("fuse.mount.davfs", "fuse.rclone", "fuse.s3fs", "fuse.smbnetfs", "fuse.sshfs"),
 }
-"""The kinds that several machines may mount at once, or that are a server's behind a bridge."""
+"""The kinds of file systems that several machines may mount at once, or that lead to a server."""
 
 
 def network_of(path: Path) -> str | None:
-    """Return the kind of the network file system that a path is on; None if it is on no known one.
+    """Return the kind of network file system that a path is on, None if it is on none or unknown.
 
-    On other systems than Linux it is not known.
+    On systems other than Linux it is unknown.
     """
     try:
-        # As bytes: as text, a carriage return, which a name may have, would end a line.
+        # Read as bytes: as text, a carriage return in a name would end a line.
         mounted = _MOUNTED.read_bytes().decode("utf-8", errors="surrogateescape")
     except OSError:
         return None
     place, kind = Path("/"), ""
-    # Cut at these two alone, which are escaped in names: other blanks and line ends are not.
+    # Split only at these two characters, which are escaped in names. Other blanks and line ends are
+    # not escaped.
     for line in filter(None, mounted.split("\n")):
         before, _, after = line.partition(" - ")
         folder = Path(_unescaped(before.split(" ")[4]))
-        # What is mounted later hides what was mounted there before.
+        # A later mount hides an earlier one at the same place.
         if path.is_relative_to(folder) and len(folder.parts) >= len(place.parts):
             place, kind = folder, after.split(" ")[0]
     return kind if kind in _NETWORKS else None
 
 
 def _unescaped(name: str) -> str:
-    """Return a name in which blanks and backslashes are written as they are."""
+    """Return a name without the escapes of blanks and backslashes."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), name)

@@ -1,6 +1,6 @@
-"""Indexes held to their tables: what each database finds where the two say different things.
+"""Comparison of indexes with their tables, by the means of each database.
 
-A report may read an index alone, where no hash of an entry tells that a part of it is damaged.
+A report may read only an index, and the hashes of entries do not show a damaged index.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from ledger.store.schema import metadata
 
 _MOST = 5
-"""How many findings are told; the search ends at so many."""
+"""How many findings are reported; the search ends there."""
 
 _CHECKABLE = """
 SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -23,7 +23,7 @@ WHERE e.extname = 'amcheck'
       (SELECT p.oid FROM pg_proc p WHERE p.pronamespace = n.oid
        AND p.proname = 'bt_index_check' AND p.pronargs = 2), 'EXECUTE')
 """
-"""The schema of amcheck, if it is installed and the role in use may call it."""
+"""The schema of amcheck, if it is installed and the current role may call it."""
 
 _TREES = """
 SELECT i.indexrelid, x.relname FROM pg_index i
@@ -60,7 +60,7 @@ def sqlite_index_damage(connection: Connection) -> str | None:
 
 
 def postgresql_index_damage(connection: Connection) -> str | None:
-    """Return what amcheck finds in the indexes of a store; None also where it may not be asked."""
+    """Return what amcheck finds in a store's indexes; None also if it cannot be called."""
     schema = connection.exec_driver_sql(_CHECKABLE).scalar()
     if schema is None:
         return None

@@ -1,4 +1,4 @@
-"""PostgreSQL's lock tables: which a transaction takes, and who holds one that it waited for."""
+"""PostgreSQL's lock tables: which of them a transaction locks, and who holds one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 POOL_LOCKS = 16
-"""How many empty tables serve as locks; a pool's lock is its id modulo this number."""
+"""How many empty tables serve as locks. A pool's lock is its id modulo this number."""
 
 FEW_POOLS = 4
 """The most pools for which a transaction takes only their own locks; with more it takes all."""
@@ -25,7 +25,8 @@ LIMIT 1
 
 
 REPLAY = "the replay of a standby (hot_standby_feedback = on there helps)"
-"""What alone clashes with a reader at REPEATABLE READ: it would remove the rows that are read."""
+"""What clashes with a reader at REPEATABLE READ: only replay that would remove the rows it
+reads."""
 
 
 class Holder(NamedTuple):
@@ -50,7 +51,7 @@ class Holder(NamedTuple):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether it waits for its client inside a statement, where no time-out ends it."""
+        """Whether it waits for its client inside a statement; no time-out ends that."""
         return self.state == "active" and self.event in {"ClientRead", "ClientWrite"}
 
 
@@ -63,11 +64,12 @@ LOCKS = tuple(map(lock_table, range(POOL_LOCKS)))
 
 
 def locks_of(pool_ids: Sequence[int] | None) -> Sequence[str]:
-    """Return which locks a transaction takes, in the order that all others take them in.
+    """Return the locks of a transaction, in the order in which all transactions take them.
 
-    Over more than four pools it takes every lock. It reads a few rows of each pool; past some
-    thirty rows the server marks the whole table as read, and every concurrent write then clashes
-    with it. With their own locks alone, one in four such batches had to run again (now 1 to 2 %).
+    A transaction over more than four pools takes every lock. It reads a few rows of each pool, and
+    above about thirty rows the server marks the whole table as read, so that every concurrent write
+    clashes with it. When such batches took only the locks of their pools, one in four had to run
+    again (now 1 to 2 %).
     """
     if pool_ids is None or len(pool_ids) > FEW_POOLS:
         return LOCKS

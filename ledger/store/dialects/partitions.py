@@ -8,7 +8,7 @@ from ledger.core.errors import InvalidInputError
 from ledger.store.dialects.base import MakesTrigger
 
 MAX_PARTITIONS = 1_000
-"""The most partitions: a report over all pools opens each of them, and names have three digits."""
+"""The most partitions, since a report over all pools opens each, and names have three digits."""
 
 _OF = """
 SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -17,10 +17,10 @@ WHERE inhparent = to_regclass('{}') ORDER BY relname
 
 
 def make_partitions(table: str, count: int) -> list[str]:
-    """Return DDL that makes the partitions of a table, with what the server does not hand on.
+    """Return DDL that makes the partitions of a table, with the guards that they do not inherit.
 
     Raises:
-        InvalidInputError: There are not so many.
+        InvalidInputError: The number is out of range.
     """
     if not 1 <= count <= MAX_PARTITIONS:
         raise InvalidInputError("partitions", f"must be 1 to {MAX_PARTITIONS:,}, not {count}")
@@ -40,7 +40,7 @@ def refuse_truncate(name: str, table: str) -> list[str]:
     """Return DDL for a table's guard against TRUNCATE; each partition needs one of its own.
 
     Args:
-        name: What is guarded: the table, or a partition of it.
+        name: The table, or a partition of it, that is guarded.
         table: The table.
     """
     guard, do = f"{table}_no_truncate", f"EXECUTE FUNCTION {table}_append_only()"
@@ -49,12 +49,12 @@ def refuse_truncate(name: str, table: str) -> list[str]:
 
 
 def always(trigger: str, table: str) -> MakesTrigger:
-    """Return DDL that has a trigger hold in every session, a replica's too."""
+    """Return DDL that lets a trigger fire in every session, that of a replica included."""
     enabled = f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"
     return MakesTrigger(enabled, trigger=trigger, table=table)
 
 
 def partitions_of(connection: Connection, table: str) -> list[str]:
-    """Return the names of a table's partitions; a table that is not divided has none."""
+    """Return the names of a table's partitions; none if it is not partitioned."""
     found = connection.exec_driver_sql(_OF.format(table)).scalars()
     return [str(name) for name in found]

@@ -55,10 +55,10 @@ _STILL_MIN_S = 1.0
 _MOMENT = "to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'"
 _READABLE = Readable(
     time=readable_time(_MOMENT),
-    # Days are those of UTC, in any time zone of the session.
+    # Days are in UTC, whatever the session's time zone.
     day=readable_time(f"CAST(({_MOMENT}) AT TIME ZONE 'UTC' AS date)"),
     identity="encode({0}, 'hex')",
-    # A view then shows a role what row-level security lets that role see of the tables.
+    # With it a view shows a role only the rows that row-level security lets that role see.
     options=" WITH (security_invoker = true)",
 )
 
@@ -80,23 +80,23 @@ class PostgreSQLDialect(Dialect):
         self.driver_errors = (psycopg.Error,)
         self._made: weakref.WeakSet[Session] = weakref.WeakSet()
         self._still_s = max(_STILL_MIN_S, timeout_s / 2)
-        # A standby refuses SERIALIZABLE, even to read.
+        # A standby refuses SERIALIZABLE, even for reading.
         self._read_level = "REPEATABLE READ" if read_only else "SERIALIZABLE"
 
     def create_engine(self, *, create: bool) -> Engine:  # noqa: ARG002 - servers make no databases
-        """Return an engine whose sessions hold no state that a pooler could mix up."""
+        """Return an engine whose sessions have no state that a pooler could mix up."""
         url, secrets = parted(self.url)
         engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
-            # Its pools keep locks that an interrupt may leave locked.
+            # SQLAlchemy's pools have locks that an interrupt may leave locked.
             poolclass=NullPool,
             pool_reset_on_return=None,  # a returned connection has no transaction, or is closed
             connect_args={
                 **secrets,
                 "tcp_user_timeout": int(self.timeout_s * 1000),
                 "client_encoding": "utf8",
-                # A prepared statement belongs to a session, and keeps the plan of a tiny table.
+                # A prepared statement belongs to a session, and keeps its plan as the table grows.
                 "prepare_threshold": None,
             },
         )
@@ -111,9 +111,9 @@ class PostgreSQLDialect(Dialect):
     ) -> Session:
         from ledger.store.dialects.session import Session  # noqa: PLC0415 - needs psycopg
 
-        # Not in the engine's options: a forked child is another process.
+        # Not in the engine's options, since a forked child has another process id.
         left_s = self.left_to_connect_s()
-        # Whole seconds, and two at least, by the driver's rules.
+        # The driver takes whole seconds, and at least two.
         options["connect_timeout"] = max(2, math.ceil(left_s))
         options["fallback_application_name"] = f"ledger {os.getpid()}@{socket.gethostname()}"
         until_s = time.monotonic() + left_s
@@ -122,7 +122,7 @@ class PostgreSQLDialect(Dialect):
             return Session.connect_until(until_s, *args, **options)
 
         made = another(until_s)
-        made.answers_until_s = until_s  # SQLAlchemy asks the first one what server it is
+        made.answers_until_s = until_s  # SQLAlchemy asks it for the version
         made.another, made.silent_s = another, self.timeout_s
         self._made.add(made)
         return made
@@ -138,18 +138,18 @@ class PostgreSQLDialect(Dialect):
         pool_ids: Sequence[int] | None,
         timeout_s: float,
     ) -> None:
-        """Begin with the first read, after the locks: an earlier snapshot would be stale."""
-        # Up: ended a part of a millisecond too early, it would seem worth another try.
+        """Begin with the first read, after the locks, since an earlier snapshot would be stale."""
+        # Rounded up: after an end that came too early, another try would seem worth it.
         limit_ms = max(1, math.ceil(timeout_s * 1000))
         self.expect_answers(connection, time.monotonic() + timeout_s)
         locks = locks_of(pool_ids)
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
             f"SET LOCAL statement_timeout = {limit_ms}",
-            # A process that is stopped now keeps its locks until the server ends the transaction:
-            # in half the time that other writers wait, so that these get their turn.
+            # If this process is stopped now, its locks are held until the server ends the
+            # transaction. It does so after half the time that other writers wait.
             f"SET LOCAL idle_in_transaction_session_timeout = {int(self._still_s * 1000)}",
-            # Otherwise a small table is scanned, and the whole of it locked for read.
+            # Otherwise a small table is scanned, and the predicate lock is on all of it.
             "SET LOCAL enable_seqscan = off",
             *([f"LOCK TABLE {', '.join(locks)} IN EXCLUSIVE MODE"] if locks else []),
         )
@@ -161,7 +161,7 @@ class PostgreSQLDialect(Dialect):
     def begin_read(
         self, connection: Connection, *, serializable: bool, timeout_s: float | None
     ) -> None:
-        """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
+        """Begin read-only. A report takes a plain snapshot, so that it disturbs no writer."""
         level = self._read_level if serializable else "REPEATABLE READ"
         if timeout_s is not None:
             self._begin_alone(connection, level, timeout_s)
@@ -169,7 +169,7 @@ class PostgreSQLDialect(Dialect):
             self.expect_answers(connection, None)
             _raw(connection).later(
                 f"BEGIN ISOLATION LEVEL {level} READ ONLY",
-                # Nobody works on a report that waits for a lock.
+                # A report that waits for a lock must not wait for ever.
                 f"SET LOCAL lock_timeout = {max(1, int(self.timeout_s * 1000))}",
             )
 
@@ -197,7 +197,7 @@ class PostgreSQLDialect(Dialect):
     def begin_migration(self, connection: Connection) -> None:
         """Begin behind an advisory lock that ends with the transaction."""
         _raw(connection).execute(
-            # A server's default may take the snapshot before the wait for the lock is over.
+            # A server's default level may take the snapshot before the lock is granted.
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
             f"SET LOCAL lock_timeout = {max(1, int(self.timeout_s * 1000))};"
             f"SET LOCAL idle_in_transaction_session_timeout = {int(_MIGRATION_STILL_S * 1000)};"
@@ -205,11 +205,11 @@ class PostgreSQLDialect(Dialect):
         )
 
     def commit(self, connection: Connection) -> None:
-        """Commit, and believe it only if the server says COMMIT without a warning.
+        """Commit; it counts only if the server answers COMMIT without a warning.
 
         Raises:
             CommitInDoubtError: The server stopped waiting for its synchronous standby.
-            RolledBackError: The transaction had failed before, and was rolled back quietly.
+            RolledBackError: The transaction had failed before, and was rolled back silently.
         """
         warnings = connection.info["warnings"]
         warnings.clear()
@@ -234,11 +234,11 @@ class PostgreSQLDialect(Dialect):
         raw.unsent()
         try:
             if raw.pgconn.transaction_status in _OPEN:
-                # One round trip from now, and from the deadline, if that is over.
+                # One round trip from now, or from the deadline if that has passed.
                 now_s = time.monotonic()
                 raw.answers_until_s = min(now_s, raw.answers_until_s or now_s)
                 raw.rollback()
-        except self.driver_errors:  # it is gone
+        except self.driver_errors:  # the connection is lost
             pass
         finally:
             raw.pgconn.finish()
@@ -262,14 +262,14 @@ class PostgreSQLDialect(Dialect):
         return lend(ask)
 
     def now(self) -> None:
-        """Return None: the server's clock counts, which all machines share."""
-        return None  # noqa: RET501 - an answer, not the lack of one
+        """Return None: all machines share the server's clock."""
+        return None  # noqa: RET501 - None is the answer here
 
     def forget_after_fork(self) -> None:
-        """Let go of the parent's sockets in a child, or the server would think the parent alive.
+        """Release the parent's sockets in a child, or the server would think the parent alive.
 
-        They are not closed as connections, which would end the parent's sessions: each becomes a
-        way to nowhere.
+        Closing the connections would end the parent's sessions, so each socket is replaced by one
+        that leads nowhere.
         """
         with Path(os.devnull).open("r+b") as nowhere:
             for connection in list(self._made):
@@ -297,7 +297,7 @@ class PostgreSQLDialect(Dialect):
         columns: tuple[str, ...],
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
-        """Send a few rows with the message of COMMIT, more of them by COPY."""
+        """Send a few rows in one message with COMMIT, many by COPY."""
         _raw(connection).insert(table, columns, rows)
 
     def definitions(self, connection: Connection) -> Definitions:
@@ -330,16 +330,16 @@ class PostgreSQLDialect(Dialect):
         return postgresql_index_damage(connection)
 
     def failure(self, error: BaseException) -> Failure:
-        """Tell what an SQLSTATE means; an error without one is a lost connection."""
+        """Return what an SQLSTATE means; an error without one is a lost connection."""
         return failure_of(error)
 
     def hint(self, error: BaseException) -> str:
-        """Say what to do about the commonest SQLSTATEs."""
+        """Return what to do about the commonest SQLSTATEs."""
         return f"{shown_address(self.url)}: {explained(error)}"
 
     @staticmethod
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:  # noqa: ARG004 - an insert replaces nothing here, ON CONFLICT is an UPDATE
-        """Refuse UPDATE, DELETE and TRUNCATE, on a replica's session too."""
+        """Refuse UPDATE, DELETE and TRUNCATE, in a replica's session, too."""
         refuse, rows = f"{table}_append_only()", f"{table}_no_change"
         body = f"$$BEGIN RAISE EXCEPTION '{table} is append-only'; END$$"
         do = f"EXECUTE FUNCTION {refuse}"
@@ -361,7 +361,7 @@ class PostgreSQLDialect(Dialect):
 
     @staticmethod
     def trigger_label(name: str, table: str) -> str:
-        """Return its name and its table's: a table's partitions have triggers of the same name."""
+        """Return its name and its table's, since partitions have triggers of the same name."""
         return f"trigger {name} of {table}"
 
     def partition_count(self, connection: Connection) -> int:
@@ -370,7 +370,7 @@ class PostgreSQLDialect(Dialect):
 
     @staticmethod
     def rights() -> list[str]:
-        """Refuse entries that set a policy, close or correct to roles that may open no pool."""
+        """Refuse entries that set a policy, close or correct from roles that may not open pools."""
         return rights_guard()
 
     @staticmethod
@@ -379,15 +379,15 @@ class PostgreSQLDialect(Dialect):
         return make_functions()
 
     def hides(self, connection: Connection) -> list[str]:
-        """Return the tables with row-level security that the role is held to."""
+        """Return the tables with row-level security that applies to the role."""
         return hidden_tables(connection)
 
     def standby(self, connection: Connection) -> tuple[Micros, Micros | None] | None:
-        """Ask a standby's server; the time is that of the primary, when it committed."""
+        """Ask a standby; the commit's time is by the primary's clock."""
         return standby_times(connection)
 
     def roles(self, connection: Connection, prefix: str) -> list[str]:
-        """Return the statements that make the roles, in the schema and the database in use."""
+        """Return the statements that make the roles, for the current schema and database."""
         found = _raw(connection).execute("SELECT current_schema(), current_database()").fetchone()
         assert found is not None  # noqa: S101 - a SELECT of one row
         partitions = [name for table in DIVIDED for name in partitions_of(connection, table)]

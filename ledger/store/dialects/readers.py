@@ -1,10 +1,11 @@
-"""Connections that only read an SQLite file, and neither make nor change a file beside it.
+"""Connections that only read an SQLite file, and neither make nor change files beside it.
 
-To read a WAL database, SQLite uses two files beside it, `-wal` and `-shm`, and makes them where
-they are missing. As another user's they would keep the owner's writers out; and in a folder that
-may not be written, nothing could be read. Where there is no `-wal`, the database file is complete,
-and "immutable" reads it as it is. SQLite then does not notice when a program changes the file. So
-the reader looks at the file before and after, and if it has changed, everything is read again.
+To read a WAL database, SQLite uses two files beside it, `-wal` and `-shm`, and makes them if they
+are missing. If they belonged to another user, they would keep the owner's writers out; and in a
+folder without write permission nothing could be read. Without a `-wal`, the database file is
+complete, and "immutable" reads it as it is. SQLite then does not notice when a program changes the
+file. So the reader compares the file before and after, and reads everything again if it has
+changed.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from typing import Any, NamedTuple
 from ledger.store.dialects.base import FileChangedError
 
 _TICK_NS = 20_000_000
-"""How old a file must be, in nanoseconds, so that another change gives it another time. File
-systems count time in steps of up to 10 ms."""
+"""How old a file's last change must be, in nanoseconds, so that another change gives another time.
+File systems count time in steps of up to 10 ms."""
 
 
 class Look(NamedTuple):
-    """What a database looks like from outside: number, size and time of the file and its WAL."""
+    """The number, size and time of a database file and its WAL."""
 
     database: tuple[int, int, int]
     wal: tuple[int, int, int] | None
-    """None where there is none, or an empty one."""
+    """None if there is no WAL, or an empty one."""
     shm: bool
     journal: bool
 
     @classmethod
     def at(cls, path: Path) -> Look:
-        """Look at a database.
+        """Return the present look of a database.
 
         Raises:
-            OSError: It cannot be found.
+            OSError: The file cannot be found.
         """
         real = os.path.realpath(path)
         database, wal, shm, journal = (
@@ -51,14 +52,14 @@ class Look(NamedTuple):
 
 
 class Connection(sqlite3.Connection):
-    """What the dialect's connections have for being read alone."""
+    """What a connection that only reads keeps, in addition to the driver's."""
 
     seen: Look | None = None
-    """What the file looked like before, where SQLite itself would notice no change."""
+    """The look of the file before reading, if SQLite itself would not notice a change."""
     busy_ms = -1
-    """How long a statement was last let wait for other programs; -1 before the first time."""
+    """The last busy time-out, in ms, that was set; -1 before the first."""
     copy: tempfile.TemporaryDirectory[str] | None = None
-    """The folder of the copy that is read in place of the file."""
+    """The folder of the copy that is read instead of the file."""
 
     def close(self) -> None:
         """Close, and remove the copy."""
@@ -77,16 +78,16 @@ def connect(path: Path, **options: Any) -> Connection:  # noqa: ANN401 - the dri
     """
     seen = Look.at(path)
     if seen.journal or (seen.wal and seen.shm):
-        # Programs that write keep these files, and SQLite's locks hold for readers, too. A
-        # read-only connection neither removes them nor writes to them.
+        # Writing programs have these files open, and SQLite's locks protect readers, too. A
+        # read-only connection neither removes these files nor writes to them.
         return _open(path, "mode=ro", options)
     if 0 <= time.time_ns() - seen.database[2] < _TICK_NS:
         raise FileChangedError
     if seen.wal is None:
         made = _open(path, "mode=ro&immutable=1", options)
     else:
-        # No program has it open, or there would be a `-shm`: a copy, or what a crash has left. Its
-        # WAL cannot be read without writing beside it.
+        # No program has the file open, or there would be a `-shm`. It is a copy, or was left by a
+        # crash. Its WAL cannot be read without writing beside it.
         folder = tempfile.TemporaryDirectory(prefix="ledger-read-")
         copy = Path(folder.name) / "ledger.db"
         real = os.path.realpath(path)
@@ -99,18 +100,18 @@ def connect(path: Path, **options: Any) -> Connection:  # noqa: ANN401 - the dri
 
 
 def check_unchanged(path: Path, connection: Connection) -> None:
-    """Make sure that a file is as it was when a connection that looked at it was made.
+    """Make sure that a file is unchanged since a connection was made.
 
     Raises:
         FileChangedError: It has changed, so what was read is no snapshot.
-        OSError: It is gone.
+        OSError: The file is gone.
     """
     if connection.seen != Look.at(path):
         raise FileChangedError
 
 
 def journal_mode(path: Path) -> str:
-    """Return in which mode a file is, which an immutable connection does not tell."""
+    """Return a file's journal mode, which an immutable connection does not tell."""
     with path.open("rb") as file:
         return "wal" if file.read(20)[18:19] == b"\2" else "delete"
 

@@ -20,7 +20,7 @@ _HINTS = {
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Tell what an SQLite result code means."""
+    """Return what an SQLite result code means."""
     code = _primary_code(error)
     if code in _BUSY:
         return Failure.BUSY

@@ -15,7 +15,7 @@ from ledger.store.dialects.views import VIEWS
 from ledger.store.schema import VERSION_TABLE, metadata
 
 _PREFIX = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,49}")
-"""What a role's name may begin with; the server cuts names to 63 bytes."""
+"""The allowed prefixes of roles' names. The server cuts names to 63 bytes."""
 
 
 class Role(NamedTuple):
@@ -53,7 +53,7 @@ def check_prefix(prefix: str) -> str:
     """Return a prefix that roles' names may have.
 
     Raises:
-        InvalidInputError: It is none.
+        InvalidInputError: It is no such prefix.
     """
     if not _PREFIX.fullmatch(prefix):
         raise InvalidInputError(
@@ -66,7 +66,7 @@ def check_prefix(prefix: str) -> str:
 def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[str]) -> list[str]:
     """Return the statements that make the roles of a store, and give them what they may do.
 
-    They may be run again: each role then has what is listed here, and no more of these tables.
+    They may be run again. Each role then has exactly the rights listed here on these tables.
 
     Args:
         prefix: What the roles' names begin with.
@@ -88,7 +88,7 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
             f" THEN CREATE ROLE {name} NOLOGIN; END IF; END$$"
             for name in (auditor, worker, holder, owner)
         ),
-        # To give tables to a role takes being a member of it.
+        # Only a member of a role can make it the owner of tables.
         f"DO $$BEGIN {join}; END IF; END$$",
         f"GRANT CREATE ON DATABASE {whole} TO {owner}",
         f"GRANT USAGE, CREATE ON SCHEMA {where} TO {owner}",
@@ -107,10 +107,10 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
 
 
 def rights_guard() -> list[str]:
-    """Return DDL that refuses entries that set a policy, close or correct to most roles.
+    """Return DDL that refuses entries that set a policy, close or correct from most roles.
 
-    A role may write them that may insert pools. The trigger runs after the insert: one before it
-    would make COPY insert row by row. It runs for such entries alone.
+    Roles that may insert pools may write such entries. The trigger runs after the insert, since a
+    trigger before it would make COPY insert row by row. It fires only for such entries.
     """
     guarded = kinds.sql(kinds.HAS_ACTOR, "NEW.kind")
     follows = ", ".join(f"'{part}'" for part in kinds.FOLLOWS_FROM)

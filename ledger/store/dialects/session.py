@@ -1,17 +1,17 @@
-"""PostgreSQL sessions: connections that save round trips and wait within bounds.
+"""PostgreSQL sessions: connections that save round trips, and whose waits are bounded.
 
 A statement is kept back if its answer is not needed yet, and sent in one message with the next one.
 So BEGIN travels with a transaction's first read, and COMMIT with its last write: each of the two
 is one round trip.
 
-The server's own time-outs end a slow statement, and TCP's end a dead network. Neither helps
-against a COMMIT that waits for its standby, a server process that is stopped, or a proxy that
-swallows its answers. So at the deadline a session asks the server to cancel what it does: a COMMIT
-then ends at once, and its locks are free. If that brings no answer either, it stops waiting.
+The server's own time-outs end a slow statement, and TCP's end a dead network. Neither helps against
+a COMMIT that waits for its standby, a stopped server process, or a proxy that drops answers. So at
+the deadline a session asks the server to cancel the statement: a COMMIT then ends at once, and its
+locks are free. If no answer comes even then, the session stops waiting.
 
-A report has no deadline while the server works on it. But a server that is gone, and a proxy that
-has lost a connection, say nothing: so now and then a session asks, on another connection, whether
-the server works on it still.
+A report has no deadline while the server works on it. But a lost server, or a proxy that has lost a
+connection, sends nothing. So now and then a session asks, on another connection, whether the server
+still works on it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ from ledger.store.dialects.functions import array_of
 T = TypeVar("T")
 
 _REPORT_S = 3_600.0
-"""How many seconds each answer to a report, or a migration, may take."""
+"""How many seconds each answer to a report or a migration may take."""
 
 _LITERAL_ROWS = 8
 """The most rows for which one statement was measured to be quicker than COPY."""
 
 _connecting = threading.local()
-"""`until_s`: when this thread gives up to connect, on the clock of `time.monotonic`."""
+"""Its `until_s` is the time at which this thread gives up connecting, on the clock of
+`time.monotonic`."""
 
 
 class _HexDumper(psycopg.adapt.Dumper):
-    """Bytes as text of COPY. Psycopg's own doubles a backslash by standard_conforming_strings."""
+    """Writes bytes for COPY. Psycopg's own goes by standard_conforming_strings."""
 
     oid = psycopg.adapters.types["bytea"].oid
 
@@ -55,12 +56,12 @@ class _HexDumper(psycopg.adapt.Dumper):
 
 
 class Session(psycopg.Connection[Any]):
-    """A connection that keeps statements back, and waits no longer than it was told to."""
+    """A connection that holds statements back, and whose waits are bounded."""
 
     answers_until_s: float | None = None
-    """When to cancel, on the clock of `time.monotonic`; None for as long as the server works."""
+    """When to cancel, on the clock of `time.monotonic`; None to wait while the server works."""
     silent_s = _REPORT_S
-    """After how many seconds without a word the server is asked whether it works still."""
+    """After how many seconds without an answer the server is asked whether it still works."""
     another: Callable[[float], Session] | None = None
     """Connects to the same server once more, until a time."""
 
@@ -72,7 +73,7 @@ class Session(psycopg.Connection[Any]):
 
     @classmethod
     def connect_until(cls, until_s: float, *args: Any, **options: Any) -> Self:  # noqa: ANN401 - psycopg's own
-        """Return a new connection, to whichever host of several, made by then."""
+        """Return a new connection, made by a given time, to any of several hosts."""
         _connecting.until_s = until_s
         try:
             return cls.connect(*args, **options)
@@ -83,13 +84,13 @@ class Session(psycopg.Connection[Any]):
     def connect(cls, *args: Any, **options: Any) -> Self:  # noqa: ANN401 - psycopg's own
         """Return a new connection."""
         made = super().connect(*args, **options)
-        # Only now: a new connection takes over the adapters of its context.
+        # Set only now, since a new connection takes over the adapters of its context.
         made.adapters.register_dumper(bytes, _HexDumper)
         return made
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Self]:
-        # The driver knows whole seconds alone, two at least, and for each host anew.
+        # The driver's time-out is in whole seconds, at least two, and for each host.
         until_s = getattr(_connecting, "until_s", math.inf)
         gen = super()._connect_gen(conninfo)
         try:
@@ -104,7 +105,7 @@ class Session(psycopg.Connection[Any]):
             return made
 
     def cursor(self, name: str = "", **options: Any) -> Any:  # noqa: ANN401 - psycopg's own
-        """Return a cursor; one with a name is the server's, and sends nothing ahead by itself."""
+        """Return a cursor; one with a name is the server's, and does not send held statements."""
         if name:
             self.flush()
         return super().cursor(name, **options)
@@ -114,12 +115,12 @@ class Session(psycopg.Connection[Any]):
         self._unsent += statements
 
     def unsent(self) -> list[str]:
-        """Return what was kept back, and keep it no longer."""
+        """Return the statements that were held back, and forget them."""
         kept, self._unsent = self._unsent, []
         return kept
 
     def flush(self) -> None:
-        """Send what was kept back."""
+        """Send the statements that were held back."""
         if self._unsent:
             self.execute(";".join(self.unsent()))
 
@@ -131,14 +132,14 @@ class Session(psycopg.Connection[Any]):
             # Negative numbers are quoted, since a cast binds closer than a minus sign.
             return str(int(value)) if value >= 0 else f"'{int(value)}'"
         if isinstance(value, bytes):
-            # Spelled so that it means the same whatever standard_conforming_strings says.
+            # Written so that it means the same whatever standard_conforming_strings is.
             return f"E'\\\\x{value.hex()}'"
         return bytes(self._escape(value.encode())).decode()
 
     def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert a few rows with the next message, that of COMMIT say, more of them by COPY.
+        """Insert a few rows with the next message, such as COMMIT, many by COPY.
 
-        COPY needs round trips of its own, and a third of the server's time for every row.
+        COPY needs round trips of its own, but only a third of the server's time for each row.
         """
         if len(rows) <= _LITERAL_ROWS:
             self.later(f"SELECT {table}_write({self.literal(array_of(rows))})")
@@ -154,11 +155,11 @@ class Session(psycopg.Connection[Any]):
     def wait(
         self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None
     ) -> T:
-        """Run one of psycopg's generators until it has its answer, or the time is over.
+        """Run one of psycopg's generators until it has its answer or the time is over.
 
         Raises:
-            psycopg.OperationalError: The server did not answer, not even when it was asked to
-                cancel; the connection is closed.
+            psycopg.OperationalError: The server did not answer, not even after it was asked to
+            cancel. The connection is closed.
         """
         return super().wait(self._bounded(gen), interval=interval, timeout=timeout)
 
@@ -193,19 +194,19 @@ class Session(psycopg.Connection[Any]):
             return answer
 
     def _asked_in(self, now_s: float) -> tuple[float, float]:
-        """Return when the server is asked whether it works on a report, and when that ends."""
+        """Return when the server is asked whether it works on a report, and until when."""
         return now_s + self.silent_s, now_s + _REPORT_S
 
     def _ask_to_cancel(self, timeout_s: float) -> None:
-        # With a libpq before 17 no time-out bounds that, and no other thread runs meanwhile.
+        # Before libpq 17 no time-out bounds the cancel request, and no other thread runs meanwhile.
         if capabilities.has_cancel_safe():
             with contextlib.suppress(psycopg.Error):
                 self.cancel_safe(timeout=timeout_s)
 
     def _is_worked_on(self, until_s: float) -> bool:
-        """Tell whether the server works on this session; True where it refuses to say.
+        """Tell whether the server works on this session; True if it does not say.
 
-        A pooler's sessions have numbers of their own, which the server does not know.
+        Sessions of a pooler have their own numbers, which the server does not know.
         """
         if self.another is None:
             return True
@@ -223,10 +224,10 @@ class Session(psycopg.Connection[Any]):
 
 
 class SessionCursor(psycopg.Cursor[Any]):
-    """A cursor that sends what its session kept back, and stands at its own statement's result."""
+    """A cursor that first sends held statements, and then returns its own statement's result."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:  # noqa: ANN401 - psycopg's own
-        """Run a statement; one without parameters travels with what was kept back."""
+        """Run a statement. One without parameters is sent together with the held ones."""
         session: Any = self.connection
         ahead = session.unsent()
         if ahead and params is not None:

@@ -1,4 +1,4 @@
-"""Rows to be inserted, by the columns that they fill: half of an entry's are empty, or more."""
+"""Rows to be inserted, by the columns that they fill. Half of an entry's are NULL, or more."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from operator import itemgetter
 from typing import Any
 
 _SHAPES_MAX = 16
-"""How many shapes of the rows of a table are remembered; most have two or three."""
+"""How many shapes of a table's rows are remembered. Most tables have two or three."""
 
 
 class Filled:
-    """Which columns a row fills."""
+    """The columns that a row fills."""
 
     def __init__(self, columns: Sequence[str], row: tuple[Any, ...]) -> None:
         places = range(len(row))
@@ -23,7 +23,7 @@ class Filled:
         self.others = _getter(others)
         """Returns the values of all other columns."""
         self.nones = (None,) * len(others)
-        """What these are in a row that fills no others."""
+        """The values of all other columns in a row of this shape: None."""
 
 
 def _getter(places: Sequence[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
@@ -34,15 +34,16 @@ def _getter(places: Sequence[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...
 
 
 _shapes: dict[tuple[str, ...], tuple[Filled, ...]] = {}
-"""The shapes that rows had until now, by all the columns of their table, the least first."""
+"""The shapes that were found, by the columns of their table; shapes with fewer columns come
+first."""
 
 
 def alike(
     columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]
 ) -> list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
-    """Group rows by the columns that they fill, mostly without the columns that are None.
+    """Group rows by the columns that they fill, and leave out most columns that are None.
 
-    A driver takes long over each None that it is given.
+    A driver needs time for each None.
     """
     found: dict[Filled, list[tuple[Any, ...]]] = {}
     shape: Filled | None = None
@@ -56,7 +57,7 @@ def alike(
 
 
 def _least(columns: tuple[str, ...], row: tuple[Any, ...], found: Container[Filled]) -> Filled:
-    """Return the least shape that fits a row; one that is not found yet must fit exactly."""
+    """Return the smallest known shape that fits a row, or a new one that fits exactly."""
     known = _shapes.get(columns, ())
     for shape in known:
         if shape.others(row) == shape.nones and (shape in found or None not in shape.values(row)):

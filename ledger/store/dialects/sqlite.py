@@ -37,13 +37,14 @@ SIDE_FILES = ("-wal", "-shm", "-journal", *(f"-lock{suffix}" for suffix in LOCK_
 """The suffixes of files beside a database: SQLite's own, and those of the writer lock."""
 
 _URI_PARAMETERS = {"mode", "cache", "vfs", "immutable", "nolock", "psow"}
-"""What SQLite itself takes in the name of a file that begins with `file:`."""
+"""The parameters that SQLite accepts in a file name that begins with `file:`."""
 
 _ROWS_EACH = (1, 4, 16, 64)
-"""How many rows a statement inserts: as many as there are, in few sizes, which the driver keeps.
+"""How many rows a statement inserts. There are few sizes, so that the driver can keep the
+statements.
 
-A row takes 6.5 us in a statement of 64, and 8.4 us in one of its own. And the driver lends the
-interpreter's lock to other threads at each statement, so a batch is interrupted less often.
+A row takes 6.5 us in a statement of 64, and 8.4 us in one of its own. The driver also releases the
+interpreter's lock at each statement, so fewer statements mean fewer thread switches in a batch.
 """
 
 
@@ -68,8 +69,8 @@ _READABLE = Readable(
 class _Connection(readers.Connection):
     """A connection that ends its transaction when it is closed.
 
-    SQLite keeps a closed connection, and the locks it holds, for as long as one of its statements
-    is unfinished; and the traceback of an interrupt may hold such a statement for good.
+    SQLite keeps a closed connection and its locks while one of its statements is unfinished, and
+    the traceback of an interrupt may keep such a statement for ever.
     """
 
     def close(self) -> None:
@@ -116,7 +117,7 @@ class SQLiteDialect(Dialect):
         self._step_ms = max(1, int(timeout_s * 1000) // 16)
 
     def files(self) -> list[Path]:
-        """Return the database and the files beside it, by the given name and by its real path."""
+        """Return the database and the files beside it, by the given and the real path."""
         bases = {self.path, self.path.resolve()}
         return [Path(f"{base}{end}") for base in bases for end in ("", *SIDE_FILES)]
 
@@ -124,7 +125,7 @@ class SQLiteDialect(Dialect):
         """Return an engine; without `create` the file must exist.
 
         Raises:
-            LedgerUnavailableError: There is no such file or folder, or it is another machine's.
+            LedgerUnavailableError: There is no such file or folder, or it is on another machine.
         """
         if not self.path.parent.is_dir():
             raise LedgerUnavailableError(f"no folder {self.path.parent}; make it first")
@@ -174,7 +175,7 @@ class SQLiteDialect(Dialect):
             ]
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
-        # Text that is not UTF-8 is damage for verify to name, not an error of every reader.
+        # Text that is not UTF-8 must be reported by `verify`, and not fail every reader.
         connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
     def begin(
@@ -184,16 +185,16 @@ class SQLiteDialect(Dialect):
         pool_ids: Sequence[int] | None,  # noqa: ARG002 - one lock covers the file
         timeout_s: float,
     ) -> None:
-        """Take the writer lock, then the database's own write lock before anything is read."""
+        """Take the writer lock and then the database's own write lock, before anything is read."""
         until_s = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
         self._wait_at_most(connection, until_s - time.monotonic()).execute("BEGIN IMMEDIATE")
 
     def _wait_at_most(self, connection: Connection, timeout_s: float) -> readers.Connection:
-        """Let statements wait so long for other programs, or a little less."""
-        # In sixteenths of the time-out, and only when it changes: a new number is a statement to
-        # compile, which took 19 us of the 310 us of a lone caller's transaction. What is left of a
-        # call after the last sixteenth is waited for by trying again.
+        """Let statements wait this long, or a little less, for other programs."""
+        # In steps of a sixteenth of the time-out, and only when the step changes: each new number
+        # is a statement to compile, which took 19 us of the 310 us of a lone caller's transaction.
+        # The time after the last step is used by trying again.
         raw: readers.Connection = driver_of(connection)
         busy_ms = self._step_ms * max(0, int(timeout_s * 1000) // self._step_ms)
         if busy_ms != raw.busy_ms:
@@ -209,10 +210,10 @@ class SQLiteDialect(Dialect):
         self,
         connection: Connection,
         *,
-        serializable: bool,  # noqa: ARG002 - a snapshot of the whole file is both
+        serializable: bool,  # noqa: ARG002 - one snapshot serves both
         timeout_s: float | None,
     ) -> None:
-        """Begin on a snapshot of the whole file, which in WAL mode waits for nobody."""
+        """Begin on a snapshot of the whole file, which in WAL mode waits for no writer."""
         left_s = self.timeout_s if timeout_s is None else timeout_s
         self._wait_at_most(connection, left_s).execute("BEGIN")
 
@@ -229,21 +230,21 @@ class SQLiteDialect(Dialect):
         return statement.rows(connection, parameters)
 
     def check_unchanged(self, connection: Connection) -> None:
-        """Make sure that the file is as it was, where SQLite itself would notice no change."""
+        """Make sure that the file is unchanged, if SQLite itself would not notice a change."""
         raw: readers.Connection = driver_of(connection)
         if raw.seen is not None:
             readers.check_unchanged(self.path, raw)
 
     def begin_migration(self, connection: Connection) -> None:
-        """Begin as for any write: there is one writer a file."""
+        """Begin as for any write, since a file has one writer at a time."""
         self.begin(connection, pool_ids=(), timeout_s=self.timeout_s)
 
     def commit(self, connection: Connection) -> None:
-        """Commit; a checkpoint this leads to runs under the writer lock as well."""
+        """Commit. A checkpoint that COMMIT causes runs under the writer lock, too."""
         driver_of(connection).execute("COMMIT")
 
     def rollback(self, connection: Connection) -> None:
-        """Roll back, unless SQLite already did so by itself (a full disk)."""
+        """Roll back, unless SQLite already did so by itself, as with a full disk."""
         if connection.invalidated:
             return
         raw = driver_of(connection)
@@ -264,7 +265,7 @@ class SQLiteDialect(Dialect):
         pool_ids: Sequence[int] | None,  # noqa: ARG002 - a file says it
         lend: Lend,  # noqa: ARG002 - as above
     ) -> str | None:
-        """Name the process that has the writer lock; other programs leave no name."""
+        """Return the process that has the writer lock; other programs leave no name."""
         if isinstance(error, WriterLockTimeoutError):
             return error.holder
         if failure_of(error) is Failure.BUSY:
@@ -272,7 +273,7 @@ class SQLiteDialect(Dialect):
         return None
 
     def now(self) -> Micros:
-        """Return this machine's time: there is no server."""
+        """Return this machine's time, since there is no server."""
         return Micros(time.time_ns() // 1_000)
 
     def end(self) -> None:
@@ -303,9 +304,9 @@ class SQLiteDialect(Dialect):
                 return
 
     def mend(self, connection: Connection) -> None:
-        """Switch a copy to WAL that VACUUM INTO or `.dump` has made without.
+        """Switch a copy without WAL, as VACUUM INTO and `.dump` make it, to WAL.
 
-        Every read would otherwise keep writers out.
+        Without WAL every read would keep writers out.
         """
         if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
             self.prepare(connection)
@@ -355,7 +356,7 @@ class SQLiteDialect(Dialect):
                 return sqlite_definitions(made)
 
     def index_damage(self, connection: Connection) -> str | None:
-        """Ask for PRAGMA integrity_check."""
+        """Run PRAGMA integrity_check."""
         return sqlite_index_damage(connection)
 
     def failure(self, error: BaseException) -> Failure:
@@ -363,7 +364,7 @@ class SQLiteDialect(Dialect):
         return failure_of(error)
 
     def hint(self, error: BaseException) -> str:
-        """Say what to do about the commonest result codes."""
+        """Return what to do about the commonest result codes."""
         return f"{self.path}: {explained(error)}"
 
     @staticmethod
@@ -383,9 +384,10 @@ class SQLiteDialect(Dialect):
 
 
 def _is_taken(table: str, key: Sequence[str]) -> str:
-    """Return the condition that another row has the key of a new one.
+    """Return the condition that another row has the key of the new row.
 
-    A condition of the key comes first: most new rows do not fulfil it, and need no search.
+    A condition of the key comes first, since most new rows do not fulfil it and then need no
+    search.
     """
     same = [part if " " in part else f"{part} = NEW.{part}" for part in key]
     conditions = [f"NEW.{part}" for part in key if " " in part]

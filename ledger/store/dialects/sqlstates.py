@@ -13,7 +13,7 @@ _BUSY = {
     "23505",  # unique_violation: another writer took the number or the key first
 }
 WAITED = {"55P03", "57014"}
-"""Those of a wait for a lock that took too long."""
+"""The SQLSTATEs of a wait for a lock that took too long."""
 _LOST = {"57P01", "57P02", "57P03", "57P05"}  # shutdown, crash, starting up, idle too long
 _STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout ran out
 _FORBIDDEN = "42501"  # insufficient_privilege
@@ -35,12 +35,12 @@ _HINTS = {
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return the SQLSTATE of a driver's error, None where the server did not answer."""
+    """Return the SQLSTATE of a driver's error, None if the server did not answer."""
     return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Tell what an SQLSTATE means; an error without one is a lost connection."""
+    """Return what an SQLSTATE means; an error without one is a lost connection."""
     state = sqlstate(error)
     if state in _BUSY:
         return Failure.BUSY

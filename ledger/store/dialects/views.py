@@ -1,7 +1,7 @@
 """The views that show the journal to people and to BI tools.
 
-They are the same on every database, except for how it prints times and identities. Money is whole
-micro-USD, which every tool compares, sorts and adds up as what it is.
+They are the same on every database, except for how it prints times and identities. Money is in
+whole micro-USD, integers that every tool can compare, sort and add.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Readable(NamedTuple):
     """SQL that prints a column, `{0}` being the column.
 
     Attributes:
-        time: Of a column in microseconds since 1970.
-        day: The day in UTC of such a column.
-        identity: Of 16 bytes.
-        options: What stands behind the name of each view.
+        time: For a time in microseconds since 1970.
+        day: For the UTC day of such a time.
+        identity: For an identity of 16 bytes.
+        options: SQL that follows the name of each view.
     """
 
     time: str
@@ -36,14 +36,14 @@ class Readable(NamedTuple):
 
 
 def readable_time(shown: str) -> str:
-    """Return SQL that prints a time, and NULL for a number that is none.
+    """Return SQL that prints a time, and NULL for a number that is no valid time.
 
-    Otherwise one damaged row fails a view as a whole.
+    Otherwise one damaged row would make the whole view fail.
     """
     return f"CASE WHEN {{0}} BETWEEN {_FIRST_US} AND {_LAST_US} THEN {shown} END"
 
 
-# The years 1 to 9999 of every time zone: clients turn times into their own.
+# The years 1 to 9999 in every time zone, since clients convert times to their own.
 _FIRST_US = to_micros("day", datetime(1, 1, 2, tzinfo=UTC))
 _LAST_US = to_micros("day", datetime(9999, 12, 31, tzinfo=UTC))
 
@@ -61,7 +61,7 @@ def _of_axes(groups: Mapping[str, Callable[[Axis], str]]) -> str:
     """Return the columns of groups such as `held`, on every axis.
 
     Args:
-        groups: By the group's name, what returns the SQL of its amount on an axis.
+        groups: By the group's name, a function that returns the SQL of its amount on an axis.
     """
     return ", ".join(
         f"{amount(axis)} AS {group}_{axis.name}"
@@ -71,7 +71,7 @@ def _of_axes(groups: Mapping[str, Callable[[Axis], str]]) -> str:
 
 
 def _held_by(alias: str, axis: Axis) -> str:
-    """Return what an entry says that its lease holds: where nothing is stored, its kind does."""
+    """Return SQL for what an entry's lease holds: the stored amount, or else that of its kind."""
     at_first = "1" if axis.amount is None else f"{alias}.estimate_{axis.amount}"
     return (
         f"COALESCE({alias}.held_{axis.name}, CASE "
@@ -81,7 +81,7 @@ def _held_by(alias: str, axis: Axis) -> str:
 
 
 def _used_by(alias: str, name: str) -> str:
-    """Return what an entry says that its lease has used: stored, or else what it records itself."""
+    """Return SQL for what an entry's lease has used: as stored, or else the entry's usage."""
     return f"COALESCE({alias}.used_{name}, {alias}.usage_{name}, 0)"
 
 
@@ -116,10 +116,10 @@ def _is(*kinds: EntryKind) -> str:
 
 
 def _spend_by_day(readable: Readable) -> str:
-    """Return the view that sums what was spent, by days and by attribution.
+    """Return the view that sums usage by day and attribution.
 
-    A call that has ended is counted under what its end says, as in the report.
-    The cost is NULL where nothing was used, as on a day on which all calls were denied.
+    A call that has ended counts under the attribution of its end, as in the report. The cost is
+    NULL if nothing was used, as on a day on which all calls were denied.
     """
     day = readable.day
     return f"""
@@ -151,9 +151,9 @@ GROUP BY 1, 2, 3, 4, 5, 6, 7
 
 
 def _lease_summary(readable: Readable) -> str:
-    """Return the view that shows each lease as it stands, without the mirrors."""
+    """Return the view that shows the present state of each lease, without mirrors."""
     time = readable.time
-    # Of an ended lease the end says what was used, unless a correction comes behind it.
+    # The end of an ended lease says what was used, unless a correction follows it.
     used = {
         name: f"CASE WHEN d.seq > COALESCE(f.seq, 0) THEN {_used_by('d', name)}"
         f" ELSE {_used_by('f', name)} END"

@@ -1,11 +1,12 @@
 """The writer lock: one writer at a time among the threads and processes of an SQLite file.
 
-SQLite's own write lock is enough to be correct, but its waiters sleep and race, and a write may
-run beside another process's checkpoint: the condition under which SQLite 3.7.0 to 3.51.2 can
-damage a WAL file (https://www.sqlite.org/wal.html#walresetbug). A lock on a file of its own,
-held from before BEGIN until after COMMIT and the checkpoint that COMMIT may run, rules that out
-among users of this library. The kernel drops the lock when a process dies, but not when it is
-stopped. So the holder writes its process id into the file, to be named when a wait times out.
+SQLite's own write lock is enough to be correct, but its waiters sleep and race, and a write may run
+beside another process's checkpoint: the condition under which SQLite 3.7.0 to 3.51.2 can damage a
+WAL file (https://www.sqlite.org/wal.html#walresetbug). A lock on a file of its own, held from
+before BEGIN until after COMMIT and the checkpoint that COMMIT may run, rules that out among
+processes that use this library. The kernel drops the lock when a process dies, but not when it is
+stopped. So the holder writes its process id into the file, so that the error of a timed-out wait
+can name it.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK_SUFFIXES = ("-queue", "-next", "")
-"""The suffixes of the lock's files: the queue's places from the last one, then the lock itself."""
+"""The suffixes of the lock's files: the places of the queue, the last one first, then the lock
+itself."""
 
 _POLL_S = 0.000_1
 """How many seconds the first process of the queue sleeps before it tries the lock again."""
 _QUEUE_POLL_S = 0.000_5
 """How many seconds the processes behind it sleep before they try again."""
 _PASS_S = 1.0
-"""After how many seconds the first of the queue is passed if it does not take a free lock."""
+"""After how many seconds the first process of the queue is passed if it does not take a free
+lock."""
 _PID_BYTES = 24
 
 
 class WriterLockTimeoutError(TimeoutError):
-    """The lock was not free in time; `holder` says which process has it."""
+    """The lock was not free in time. `holder` names the process that has it."""
 
     def __init__(self, holder: str | None) -> None:
         super().__init__(holder or "the lock is held")
@@ -41,14 +44,15 @@ class WriterLockTimeoutError(TimeoutError):
 
 
 class WriterLock:
-    """A lock on a side file; threads of this object queue on a lock of their own first.
+    """A lock on a side file; threads that use this object first queue on a lock of their own.
 
-    A process that releases the lock is running, and could take it again before any other wakes.
-    So there are two more side files, whose locks are the first two places of a queue. Each process
-    takes the last place, then the one in front of it, then the lock, and the last writer queues
-    like the others. Behind these places, chance decides: with one place alone, the slowest call in
-    a hundred of four busy processes took 4 to 6 times as long as a middling one, now 2.5 times.
-    The first in the queue is passed only if it is stopped and leaves a free lock untaken.
+    A process that releases the lock is running, and could take it again before any other process
+    wakes. So there are two more side files, whose locks are the first two places of a queue. Each
+    process takes the last place, then the one in front of it, then the lock. The last writer queues
+    like the others. Processes without a place compete at random. With four busy processes and one
+    place, the 99th percentile of a call was 4 to 6 times the median; with two places it is 2.5
+    times. The first process in the queue is passed only if it is stopped and does not take the free
+    lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,9 +61,10 @@ class WriterLock:
         self._thread_lock = threading.RLock()
         self._files: tuple[int, ...] | None = None
         self._name = f"{os.getpid()}\n".ljust(_PID_BYTES).encode()
-        """What stands in the lock that this process has; a forked child makes a lock of its own."""
+        """The text that this process writes into the lock; a forked child makes a lock of its
+        own."""
         self._queues = False
-        """Whether this process may have a place in the queue, since an interrupt perhaps."""
+        """Whether this process may have a place in the queue, perhaps since an interrupt."""
 
     def acquire(self, *, timeout_s: float) -> None:
         """Wait until this thread is the only writer.
@@ -89,7 +94,7 @@ class WriterLock:
             self._thread_lock.release()
 
     def close(self, *, timeout_s: float) -> None:
-        """Close the files once no thread of this process writes, or after so many seconds."""
+        """Close the files once no thread of this process writes, or after `timeout_s` seconds."""
         owned = self._thread_lock.acquire(timeout=timeout_s)
         try:
             self.abandon()
@@ -98,14 +103,14 @@ class WriterLock:
                 self._thread_lock.release()
 
     def abandon(self) -> None:
-        """Close a forked child's files: the lock ends with its parent, not with it."""
+        """Close a forked child's files; the parent keeps the lock."""
         if self._files is not None:
             for file in self._files:
                 os.close(file)
             self._files = None
 
     def _lock_files(self, deadline: float) -> None:
-        if sys.platform == "win32":  # SQLite's own lock alone keeps writers apart there
+        if sys.platform == "win32":  # on Windows only SQLite's own lock keeps writers apart
             return
         if self._files is None:
             self._files = _open_all(self.path)
@@ -124,11 +129,11 @@ class WriterLock:
         try:
             if os.pread(lock, _PID_BYTES, 0) != self._name:
                 os.pwrite(lock, self._name, 0)
-        except OSError:  # another user's file, or a full disk: the lock holds nevertheless
+        except OSError:  # another user's file, or a full disk; the lock is held nevertheless
             pass
 
     def _wait_for(self, file: int, deadline: float, *, pass_s: float) -> int:
-        """Lock a file, or else the lock itself, past those in front; return which.
+        """Lock a file, or else the lock itself, past the processes in front; return which.
 
         Raises:
             WriterLockTimeoutError: Neither was free until the deadline.
@@ -162,7 +167,7 @@ def _open(path: Path) -> int:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except PermissionError:
-        # Locking needs read access alone. So every user who can reach the folder and write the
+        # Locking needs only read access. So every user who can reach the folder and write the
         # database can queue, whatever the umask of the user who made the file.
         file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     if os.fstat(file).st_uid == os.geteuid():
@@ -179,7 +184,7 @@ def _try(file: int) -> bool:
 
 
 def _signed(file: int) -> str | None:
-    """Name the process that wrote its id into a lock last, if it is there still."""
+    """Return the process that last wrote its id into a lock, if it still runs."""
     text = os.pread(file, _PID_BYTES, 0).decode("ascii", errors="replace").strip()
     if not text.isdecimal():
         return None
@@ -196,6 +201,6 @@ def _signed(file: int) -> str | None:
 def _is_stopped(pid: str) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):  # there is no such folder but on Linux
+    except (OSError, IndexError):  # the folder exists only on Linux
         return False
     return state in "Tt"
