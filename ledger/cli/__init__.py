@@ -29,7 +29,7 @@ class _Command(NamedTuple):
     """A command, before it is imported."""
 
     place: str
-    """Where it is: `module:name`."""
+    """Its place, as `module:name`."""
     help: str
     """The first paragraph of its help."""
 
@@ -113,7 +113,7 @@ _COMMANDS = {
 }
 
 
-@functools.cache  # a message about an option looks its command up again
+@functools.cache  # a message about an option looks up its command again
 def _load(name: str) -> Any:  # noqa: ANN401 - a command as the parser makes it
     module, _, attribute = _COMMANDS[name].place.partition(":")
     found = getattr(import_module(f"{__name__}.{module}"), attribute)
@@ -152,7 +152,7 @@ class _Lazy(TyperGroup):
 
     @override
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; the parser would end it with 1 where nobody reads the output."""
+        """Run a command; the parser would end it with 1 if the reader of the output has gone."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -160,7 +160,7 @@ class _Lazy(TyperGroup):
 
     @override
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with what the table says of each command."""
+        """Write the help, with the table's text for each command."""
         listed = copy.copy(self)
         listed.commands = {
             name: TyperCommand(name, help=command.help) for name, command in _COMMANDS.items()
@@ -204,20 +204,20 @@ _THEIR_WORDS = (
     ("Value error, ", ""),
     ("Input should be a valid integer, unable to parse string as an integer", "not a whole number"),
 )
-"""What the parser says in words of Python, and the same in plain ones."""
+"""Messages of the parser in terms of Python, and the same in plain words."""
 
 
 def _end_unread() -> NoReturn:
-    """End the program where the reader of its output has gone: nothing was found, or failed."""
-    # What is still to be flushed at exit goes nowhere.
+    """End the program because the reader of its output has gone, which is no failure."""
+    # Output that is flushed at exit is discarded.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(ExitCode.UNREAD)
 
 
 def main() -> None:
     """Run the command line, and end the program by an `ExitCode`."""
-    # A command makes many tuples and few cycles: to look for those after each 700 is a twentieth of
-    # an export's time.
+    # A command makes many tuples and few cycles. Searching for cycles after every 700 objects takes
+    # a twentieth of an export's time.
     gc.set_threshold(10_000)
     try:
         code = app(standalone_mode=False)

@@ -30,9 +30,10 @@ from ledger.reports.render import in_words, moment, printable
 
 _CURSOR_BEGINS = b'{"alerts":{'
 _CURSOR_MAX_BYTES = 1 << 30
-"""How much is read as a cursor: another file may be of any length, or have no end."""
+"""How many bytes are read as a cursor, since another file may have any length, or no end."""
 _KEPT_EVERY = 100
-"""After how many lines the cursor is kept: it grows with the pools, and is written whole."""
+"""After how many lines the cursor is written, since it grows with the pools and is written as a
+whole."""
 
 
 class AlertFormat(StrEnum):
@@ -111,10 +112,10 @@ class _Reader:
         self._after = after if file is None else _kept(file)
         self._file = file
         self._newest: Alert | None = None
-        """The newest alert that was printed, whose cursor is not kept yet."""
+        """The newest printed alert whose cursor is not kept yet."""
 
     def read(self, lost: LeftOut) -> int:
-        """Print what was crossed since the last time, and return how much that was."""
+        """Print the new crossings, and return their number."""
         count = 0
         try:
             for alert in self._book.alerts(self._after, pool=self._pool, left_out=lost):
@@ -130,7 +131,7 @@ class _Reader:
         return count
 
     def _go_on(self) -> None:
-        """Move the cursor on behind what was printed."""
+        """Write the cursor after the last printed crossing."""
         if self._newest is None:
             return
         self._after, self._newest = self._newest.cursor, None
@@ -138,7 +139,7 @@ class _Reader:
             _keep(self._file, self._after, self._book)
 
     def follow(self, every_s: int) -> NoReturn:
-        """Read again and again; say once what keeps it from reading."""
+        """Read repeatedly; print an error once while it lasts."""
         told: list[str] = []
         while True:
             lost: LeftOut = []

@@ -62,9 +62,9 @@ class RemainingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedLease:
-    """What `ledger leases` prints a lease.
+    """A lease as `ledger leases` prints it.
 
-    What it is charged is what was recorded of it so far: of an expired one, what was assumed.
+    Its charge is its recorded usage so far; for an expired lease, the assumed usage.
     """
 
     lease: int
@@ -220,7 +220,7 @@ def print_verified(url: str, pool: str | None = None, *, expect: Sequence[Anchor
 
 
 def _by_now(found: OpenLease, now: datetime) -> OpenLease:
-    """Return a lease that is due as the next write will leave it."""
+    """Return a due lease as the next write will leave it."""
     if found.expires_at is None or found.expires_at > now:
         return found
     return replace(found, phase=LeasePhase.EXPIRED, held=Totals())

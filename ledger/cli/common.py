@@ -117,7 +117,7 @@ def emit(
         output_format: The format.
         people: Prints the rows for people.
         dimensions: The names of the dimensions that the rows are grouped by.
-        within: What the rows are the lines of, which JSON says around them.
+        within: The value whose lines the rows are; JSON writes it around them.
     """
     if output_format is PrintFormat.JSON:
         as_json(rows, sys.stdout, within=within)
@@ -130,7 +130,7 @@ def emit(
 
 
 class _Terminal(io.StringIO):
-    """CSV on a terminal: it shows control characters as text; a pipe gets them unchanged."""
+    """CSV on a terminal, with control characters shown as text; a pipe gets them unchanged."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write("\n".join(map(printable, text.split("\n"))))
@@ -148,7 +148,7 @@ def existing(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     **acting: Unpack[_Acting],
 ) -> Ledger:
-    """Open a store that must exist already, and say on standard error how far a standby is behind.
+    """Open a store that must exist; print on standard error how far a standby is behind.
 
     Args:
         url: Its address.
@@ -187,7 +187,7 @@ def tell_left_out(damaged: Iterable[JournalDamagedError]) -> None:
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar on standard error, silent where that is no terminal."""
+    """Return a progress bar on standard error, which is silent if that is no terminal."""
     console = stderr()
     return Progress(
         TextColumn("{task.description}"),

@@ -15,4 +15,5 @@ class ExitCode(IntEnum):
     CROSSED = 3
     INTERRUPTED = 130
     UNREAD = 141
-    """Nobody reads the output any more; a shell reports a program that SIGPIPE has ended by it."""
+    """The reader of the output has gone. Shells report a program that SIGPIPE ended by this
+    code."""

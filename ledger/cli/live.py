@@ -1,4 +1,4 @@
-"""The live view: a terminal application that looks at the books again and again. Needs `top`."""
+"""The live view: a terminal application that reads the store repeatedly. Needs the extra `top`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from ledger.reports.render import (
 )
 
 _SPAN_US = 60_000_000
-"""Over how long the pace is measured, at most."""
+"""The longest time over which the pace is measured, in seconds."""
 _BAR = 16
 _NAME = 36
-"""How many characters wide a bar is, and how many a name has at most."""
+"""The width of a bar in characters, and the longest name."""
 
 
 class LastMinute:
@@ -63,7 +63,7 @@ class LastMinute:
         return max(0, last - first) * 60_000_000 // (ended - began)
 
     def steps(self) -> list[int]:
-        """Return what all pools together spent between one read and the next."""
+        """Return what all pools together spent between each read and the next."""
         sums = [sum(costs.values()) for _at, costs in self._seen]
         return [max(0, after - before) for before, after in pairwise(sums)]
 
@@ -116,7 +116,7 @@ class LiveView(App[None]):
         self.order = 0
 
     def compose(self) -> ComposeResult:
-        """Lay the screen out: a head, two tables, the keys."""
+        """Lay out the screen: a head, two tables, the keys."""
         yield Static(id="head")
         yield DataTable[Any](id="pools", cursor_type="row", zebra_stripes=True)
         yield Static(id="caption", classes="caption")
@@ -124,7 +124,7 @@ class LiveView(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Fill the tables with the first look, and look again from now on."""
+        """Fill the tables with the first read, and read again from now on."""
         self.query_one("#pools", DataTable).add_columns(
             "Pool", "Used", "Capacity", "Spent", "Held", "Remaining", "Unit", "USD/min"
         )
@@ -158,18 +158,18 @@ class LiveView(App[None]):
         self.draw()
 
     def on_live_view_failed(self, message: Failed) -> None:
-        """Keep what was shown, say since when it is old and why; the next look tries again."""
+        """Keep what is shown, and say since when and why it is old; the next read tries again."""
         self.looking = False
         self.trouble = " ".join(str(message.error).split())
         self.draw()
 
     def action_pause(self) -> None:
-        """Stop looking, or go on."""
+        """Pause reading, or go on."""
         self.paused = not self.paused
         self.draw()
 
     def action_look(self) -> None:
-        """Look now, also while paused."""
+        """Read now, even while paused."""
         paused, self.paused = self.paused, False
         self.look()
         self.paused = paused
@@ -279,7 +279,7 @@ def _lease_line(one: reports.AgedLease) -> list[Any]:
 
 
 def _name(value: str | None) -> Text:
-    """Return a name, cut if it is long: the figures need the room."""
+    """Return a name, cut if it is long, since the figures need the room."""
     found = text(value)
     found.truncate(_NAME, overflow="ellipsis")
     return found

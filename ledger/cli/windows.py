@@ -77,7 +77,7 @@ def amounts(
 
     Args:
         fields: The field of each axis.
-        given: The option of each axis, None where it was not given.
+        given: The option of each axis, None if it was not given.
         limits: Whether `unlimited` is an amount.
 
     Raises:

@@ -62,11 +62,11 @@ class Axis(NamedTuple):
         return bool(getattr(policy, self.capacity) == U64_MAX)
 
     def limit(self, policy: object) -> int | None:
-        """Return the capacity that a policy gives it, None where it has no limit."""
+        """Return the capacity that a policy gives it, None if it has no limit."""
         return None if self.is_unlimited(policy) else int(getattr(policy, self.capacity))
 
     def left(self, remaining: object) -> int | None:
-        """Return what a `Remaining` says of it, None where it has no limit."""
+        """Return what a `Remaining` says of it, None if it has no limit."""
         unlimited: frozenset[str] = getattr(remaining, "unlimited")  # noqa: B009 - of any type
         return None if self.name in unlimited else int(getattr(remaining, self.name))
 

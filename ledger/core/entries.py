@@ -200,7 +200,7 @@ class Actor:
 
 
 def actor_in(detail: Mapping[str, Any]) -> Actor | None:
-    """Return the actor that an entry's detail names, None where it names none."""
+    """Return the actor that an entry's detail names, None if it names none."""
     said = detail.get("actor")
     return None if said is None else Actor(**said)
 

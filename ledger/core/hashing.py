@@ -136,7 +136,7 @@ def attribution_of(content: str) -> Attribution:
 
 
 def tags_text(attribution: Attribution) -> str | None:
-    """Return the tags as they are stored, None where there are none."""
+    """Return the tags as they are stored, None if there are none."""
     return canonical_json(dict(attribution.tags)) if attribution.tags else None
 
 

@@ -53,7 +53,7 @@ def options(usage: Usage, report: Fitted) -> list[str]:
 
 
 def lease_named(lease_id: int | None, proof: bytes | None) -> str:
-    """Return a lease's token, for the log; its number where it has none."""
+    """Return a lease's token, for the log; its number if it has none."""
     if lease_id is None or not is_proof(proof):
         return str(lease_id)
     return token_of(lease_id, proof)

@@ -25,7 +25,7 @@ def refusal(
     *,
     requests: int = 1,
 ) -> rules.Denial | None:
-    """Return the denial of the first pool that denies a reservation, None where all admit it.
+    """Return the denial of the first pool that denies a reservation, None if all admit it.
 
     Leases that are due expire first, if that may be enough to admit the reservation.
 

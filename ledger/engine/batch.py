@@ -56,7 +56,7 @@ class _Planned(NamedTuple):
     draft: Draft
     crossings: Sequence[rules.Crossing]
     repeats: int | None
-    """The index of the planned entry that this one repeats, None where it repeats none."""
+    """The index of the planned entry that this one repeats, None if it repeats none."""
 
 
 class Batch:

@@ -199,7 +199,7 @@ class CapacityQueues:
         Args:
             pool: The number of the pool.
             waiter: The caller's place in its queue.
-            ask: Asks for the capacity; None where there is not enough yet.
+            ask: Asks for the capacity; None if there is not enough yet.
             look: Tells, at little cost, whether asking may succeed.
             ask_last: Asks for the last time, and answers or raises.
 

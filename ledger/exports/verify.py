@@ -47,7 +47,7 @@ class PoolChecked:
     Attributes:
         pool: The pool's name.
         rows: How many of the pool's rows are what the journal says.
-        last_seq: The entry of the last of these rows, 0 where there is none.
+        last_seq: The entry of the last of these rows, 0 if there is none.
         later: How many later entries the journal has that are not in the file.
     """
 

@@ -1,4 +1,4 @@
-"""Imports: history from logs, traces and exports of providers, into a pool in use."""
+"""Imports: calls from logs, traces and exports of providers, into a pool in use."""
 
 from ledger.importing.calls import Calls
 from ledger.importing.importing import Changed, import_calls, record_call

@@ -1,4 +1,4 @@
-"""What the books say of calls that are to be imported."""
+"""What the store already has of calls that are to be imported."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class CallInBooks(NamedTuple):
         seq: The number of its entry.
         imported: The usage that it was imported with.
         usage: Its usage after all corrections.
-        whom: For whom it was made, without its ids and tags.
+        whom: Its attribution, without ids and tags.
     """
 
     seq: int
@@ -89,7 +89,7 @@ class KnownEntry(NamedTuple):
     Attributes:
         pool: The name of its pool.
         seq: Its number.
-        lease: Its lease; None of an import, and where another entry with its id is of another.
+        lease: Its lease; None for an import, or if entries with its id have different leases.
     """
 
     pool: str
@@ -98,7 +98,7 @@ class KnownEntry(NamedTuple):
 
 
 def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, CallInBooks]:
-    """Return what a pool says of the calls that were imported under some keys.
+    """Return what a pool has of the calls that were imported under some keys.
 
     Raises:
         UnknownPoolError: There is no such pool.
@@ -128,11 +128,11 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, CallInBo
 def find_recorded(
     book: Ledger, pool: str, ids: Collection[bytes], *, since: datetime
 ) -> dict[bytes, KnownEntry]:
-    """Return which request ids of a file are in the books, by other entries than its own imports.
+    """Return which request ids of a file the store has, apart from imports of this file.
 
-    All pools of the store are searched, in bounded memory. Denials do not count, nor do leases that
-    were released: no call is known of them. An import of this pool counts if it was made under
-    another key than the file's: the file would import the call again.
+    All pools of the store are searched, in bounded memory. Denials and released leases do not
+    count, since no call is known of them. An import into this pool counts if it was made under
+    another key than the file's, since the file would import the call again.
 
     Args:
         book: The store.
@@ -156,8 +156,8 @@ def find_recorded(
 def find_call(book: Ledger, pool: str, call: PastCall) -> KnownEntry | None:
     """Return an entry with a call's request id, other than its import into a pool under its key.
 
-    All entries are searched, of whatever time: that of the call may not be known. What counts is
-    what counts for `find_recorded`.
+    Entries of all times are searched, since the time of the call may not be known. The same entries
+    count as for `find_recorded`.
 
     Raises:
         LedgerUnavailableError: The store cannot be read.
@@ -206,14 +206,14 @@ def _others(
     key_of: Callable[[str], str],
     *conditions: ColumnElement[bool],
 ) -> Iterator[tuple[str, KnownEntry]]:
-    """Yield the request ids that are in the books, other than by an import under their own key.
+    """Yield the request ids that the store has, apart from imports under their own key.
 
     Args:
         book: The store.
         pool: The pool that calls are to be imported into.
         where: Which entries are searched.
         key_of: Returns the key under which a call is imported, given its request id.
-        conditions: What an entry must fulfil besides.
+        conditions: Further conditions that an entry must fulfil.
     """
     scope, last = snapshot(book, where, lambda connection, scope: (scope, ends(connection, scope)))
     for pool_id, end in last.items():
@@ -231,13 +231,13 @@ def _with_ids(scope: Scope) -> Select[Any]:
     return select(e.seq, e.kind, e.lease, e.request_id, e.idempotency_key).where(
         *scope.conditions,
         e.request_id.is_not(None),
-        e.kind != EntryKind.CORRECTION,  # it has the id and the time of the entry that it corrects
+        e.kind != EntryKind.CORRECTION,  # it repeats the corrected entry's id and time
         e.usage_total_tokens.is_not(None) | is_open(None),
     )
 
 
 def recorded_between(book: Ledger, pool: str, first: datetime, last: datetime) -> int:
-    """Return how many entries of a pool record usage of a time, that are no imports.
+    """Return how many entries of a pool record usage in a time range, without imports.
 
     Args:
         book: The store.
@@ -266,10 +266,10 @@ def recorded_between(book: Ledger, pool: str, first: datetime, last: datetime) -
 def assumed_between(
     book: Ledger, ids: Collection[bytes], first: datetime, last: datetime
 ) -> dict[str, int]:
-    """Return how many calls of a time are charged what was assumed of them, by their pools.
+    """Return how many calls in a time range are charged assumed usage, by their pools.
 
-    Their leases expired, are due to, or ended without a report, and nobody said since what they
-    used: a file may have the same calls under the provider's ids. All pools are searched.
+    Their leases expired, are due, or ended without recorded usage, and were not corrected since. A
+    file may have the same calls under the provider's ids. All pools are searched.
 
     Args:
         book: The store.
@@ -295,7 +295,7 @@ def assumed_between(
 
     found, due = snapshot(book, Filter(since=first), query)
     for pool in due:
-        # Under the other policies an expiry assumes nothing.
+        # Under other policies an expiry assumes nothing.
         if book.pool(pool).status().policy.settlement is SettlementPolicy.ESTIMATED:
             found[pool] += due[pool]
     return dict(found)
@@ -304,13 +304,13 @@ def assumed_between(
 def _assumed(scope: Scope, upto: int) -> Select[Any]:
     e, granted, end = entries.c, entries.alias("granted"), entries.alias("ended")
     newest, joined = with_newest_of_lease(e.lease, None)
-    # An entry says what its lease has used only where that is more than its own usage.
+    # An entry stores what its lease has used only if that is more than its own usage.
     charged = [
         func.coalesce(newest.c[f"used_{amount}"], newest.c[f"usage_{amount}"]) != 0
         for amount in AMOUNTS
     ]
     begun = (granted.c.pool_id == e.pool_id) & (granted.c.seq == e.lease)
-    # Not one that takes back what later usage takes the place of: the rest is still assumed.
+    # Not a correction for late usage, after which the rest is still assumed.
     said = entries.alias("said")
     corrected = exists().where(
         said.c.pool_id == e.pool_id,
@@ -334,7 +334,7 @@ def _assumed(scope: Scope, upto: int) -> Select[Any]:
             *scope.conditions,
             e.kind.in_(MAKES_CALL),
             e.provenance.in_(GUESSED),
-            # An expiry comes long after its call, which its reservation dates.
+            # An expiry comes long after its call; the reservation has the time of the call.
             func.coalesce(granted.c.occurred_at, granted.c.recorded_at) <= upto,
             ~ended,
             ~corrected,
@@ -344,7 +344,7 @@ def _assumed(scope: Scope, upto: int) -> Select[Any]:
 
 
 def _due(scope: Scope, upto: Micros, now: Micros) -> Select[Any]:
-    """Return the leases whose holds have ended, with something to charge, and no entry says so."""
+    """Return the due leases whose expiries will charge something."""
     e = entries.c
     newest, joined = with_newest_of_lease(e.seq, None)
     return (

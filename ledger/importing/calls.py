@@ -1,4 +1,4 @@
-"""The calls that a file tells of: each becomes one entry, under a key that stays the same."""
+"""The calls of a file: each becomes one entry, under a key that stays the same."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from ledger.prices import Counts, PriceList
 _MICROS = 1_000_000
 _EXACT = Context(prec=2 * COST_PLACES_MAX, traps=[Inexact])
 _UNIT = "\x1f"
-"""What stands between the parts of a name; request ids and times have none."""
+"""The separator of the parts of a name, which request ids and times do not contain."""
 
 
 class Told(NamedTuple):
-    """A call that a file tells of.
+    """A call of a file.
 
     Attributes:
         line: The number of its first line.
         call: The call.
-        is_named: Whether it has a request id or another sign of its own, so that a later file that
-            says something else of it means the same call.
-        rounded: By how much rounding up its cost made it more than the file says, in micro-USD.
-        is_priced: Whether its cost is one by the prices that were given.
-        without_price: If prices were asked for its cost in vain: its model, or what is said of it.
+        is_named: Whether it has a request id or another identity, so that a later file with other
+            figures means the same call.
+        rounded: By how much rounding up increased its cost over the file's, in micro-USD.
+        is_priced: Whether its cost was computed from the given prices.
+        without_price: If the given prices lack a price for it: its model, or the reason.
     """
 
     line: int
@@ -58,9 +58,9 @@ class Told(NamedTuple):
     without_price: str | None
 
     def priced_as(self, imported: Usage) -> Told:
-        """Return it with the price that it was imported with, if there is one, and no more changed.
+        """Return it with the price of its import, if there is one and nothing else changed.
 
-        Prices of today change nothing that is written.
+        Today's prices do not change what is written.
         """
         cost = imported.cost_micros_usd
         if not self.is_priced or not cost:
@@ -79,7 +79,7 @@ class Calls:
 
     Attributes:
         bill: The bill, read with `attributed=True` if its lines say for whom calls were made.
-        attribution: What is said of each call where its line does not say it.
+        attribution: The attribution of each call, for fields that its line does not have.
         source: What tells lines without a request id apart from those of other files of the same
             kind, such as the account; by default the mapping's name.
         provenance: Where the figures are from.
@@ -117,7 +117,7 @@ class Calls:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """The amounts that are told of each call: the file's, and the cost if calls are priced."""
+        """The amounts of each call: those of the file, and the cost if calls are priced."""
         axes = self.bill.axes
         return axes if self.prices is None or COST_FIELD in axes else (*axes, COST_FIELD)
 
@@ -235,14 +235,14 @@ def _priced(prices: PriceList, usage: Usage, whom: Attribution | None, at: datet
 
 
 def _exactly(cost: Amount) -> Decimal | None:
-    """Return a cost in US dollars; None if whole micro-USD say it."""
+    """Return a cost in US dollars, None if it is whole micro-USD."""
     if isinstance(cost, int) or cost.denominator == 1:
         return None
     return _EXACT.divide(Decimal(cost.numerator), Decimal(cost.denominator * _MICROS))
 
 
 def _moment(part: datetime | str | None) -> str:
-    """Return a part of a name: the same time is the same text, in whatever zone it is said."""
+    """Return a time as part of a name: the same text for the same time, in any zone."""
     return str(to_micros("time", part)) if isinstance(part, datetime) else f"{part}"
 
 

@@ -1,4 +1,4 @@
-"""Import the calls of a file: look what is there, write what is missing, and prove the totals."""
+"""Import the calls of a file: read what is there, write what is missing, and prove the totals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRITTEN_AT_ONCE = 256
 
 _DAY = timedelta(days=1)
 _TRIES = 100
-"""How often a call is read again because others correct it between reading and writing."""
+"""How often a call is read again if others correct it between reading and writing."""
 
 
 class Changed(StrEnum):
@@ -73,9 +73,9 @@ def import_calls(
     """Import the calls of a bill, a log or a trace into a pool, each once, and prove the totals.
 
     All lines are checked before the first is written. A call is in the pool once, however often the
-    file is imported and however it has grown; the same import again, after an interrupt say, goes
-    on where it ended. Calls that are in the books under the same request id, recorded or imported
-    into another pool or under a key of their own, are left out and counted.
+    file is imported and however it has grown. The same import, repeated after an interrupt,
+    continues. Calls that the store already has under the same request id (recorded, or imported
+    into another pool or under another key) are left out and counted.
 
     Args:
         book: The store.
@@ -171,7 +171,7 @@ class _Import:
         self._last: datetime | None = None
 
     def run(self, *, dry_run: bool, progress: Callable[[int], object] | None) -> Imported:
-        """Do all passes, and return what they came to."""
+        """Do all passes, and return the result."""
         self._check()
         for page in self._pages():
             self._look(page)
@@ -186,7 +186,7 @@ class _Import:
         return self._result(is_dry_run=False)
 
     def _check(self) -> None:
-        """Check every call, add up what the file says, and find which ids are in the books."""
+        """Check every call, sum what the file says, and find which ids the store has."""
         named = self._named
         unnamed: list[datetime] = []
         for told in self._calls.told(self._now):
@@ -223,7 +223,7 @@ class _Import:
         )
 
     def _look(self, page: Sequence[Told]) -> None:
-        """Find out what of a page is there.
+        """Read which calls of a page the pool has.
 
         Raises:
             BillingFileError: A line without a request id was imported with other amounts.
@@ -256,7 +256,7 @@ class _Import:
         return bool(rules.unpriced_flag(self._policies, usage))
 
     def _is_attributed_otherwise(self, told: Told, there: CallInBooks | None) -> bool:
-        """Tell whether the import says for whom a call was made, and the journal not the same."""
+        """Tell whether the import gives a call an attribution that differs from the journal's."""
         said, whom = self._calls.attribution, told.call.attribution
         if there is None or said is None or whom is None:
             return False
@@ -266,7 +266,7 @@ class _Import:
         )
 
     def _says_so(self, told: Told, there: CallInBooks) -> bool:
-        """Tell whether the journal says of a call by now what the file says."""
+        """Tell whether the journal's usage of a call now agrees with the file."""
         usages = told.call.usage, there.usage
         wanted, found = (amounts_of(self._axes, usage) for usage in usages)
         return wanted == found
@@ -295,14 +295,14 @@ class _Import:
                 self._counts["new" if imported.is_new else "known"] += 1
 
     def _correct(self, told: Told, entry: int) -> bool:
-        """Correct a call that was imported otherwise, once; tell whether that was now."""
+        """Correct a call that was imported with other usage, once; return whether it was now."""
         said = digest_of(repr(amounts_of(USAGE_FIELDS, told.call.usage))).hex()
         for _try in range(_TRIES):
             before = self._budget.usage_of(entry)
             after = replace(before, **amounts_of(self._axes, told.call.usage))
             if before == after:
                 return False
-            # Under a key: what was corrected otherwise since is not corrected back.
+            # Under a key, so that a later correction by others is not reverted.
             with suppress(EntryCorrectedError):
                 try:
                     self._budget.correct(
@@ -319,7 +319,7 @@ class _Import:
         return False
 
     def _found(self, page: Sequence[Told]) -> tuple[dict[str, CallInBooks], list[Told]]:
-        """Return what of a page is there, and its calls with the prices that they have there."""
+        """Return which calls of a page the pool has, and the calls with their prices there."""
         found = self._standing(page)
         there = ((told, found.get(told.call.key)) for told in page)
         return found, [one if was is None else one.priced_as(was.imported) for one, was in there]
@@ -356,7 +356,7 @@ class _Import:
         )
 
     def _leave_out(self, *, since: datetime, dry_run: bool) -> None:
-        """Count the calls that are in the books; settle those that are by an expired lease."""
+        """Count the calls that the store has, and settle those with an expired lease."""
         expired = ExpiredLeases(self._book, self._recorded, since=since)
         for told in self._calls.told(self._now):
             if self._is_recorded(told.call):
@@ -366,14 +366,14 @@ class _Import:
                 self._counts["settled"] += settled
 
     def _assumed(self) -> dict[str, int]:
-        """Count calls of the file's time that are charged what was assumed: by now, if it wrote."""
+        """Count the calls in the file's time range that are charged assumed usage."""
         if self._first is None or self._last is None:
             return {}
         return assumed_between(self._book, self._named, self._first - _DAY, self._last)
 
 
 _WRITTEN = ("new", "known", "corrected", "kept", "unpriced")
-"""What a look counts, and writing counts again."""
+"""The figures that are counted before writing and again after it."""
 _COUNTED = (
     *("calls", "new", "known", "corrected", "kept"),
     *("recorded", "settled", "unnamed", "recorded_then", "unpriced", "attributed_before"),

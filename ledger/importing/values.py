@@ -1,4 +1,4 @@
-"""What became of a file that was imported."""
+"""The result of importing a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ledger.reconcile.values import Amounts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What became of the calls of a file.
+    """The result of importing the calls of a file.
 
     Attributes:
         file: The file's name, without its folder.

@@ -1,6 +1,6 @@
-"""What client libraries know and their bytes do not say: runs, agents and tools, one module each.
+"""Runs, agents and tools of client libraries, which requests do not name; one module each.
 
-`ledger.transport.budgeted` counts every attempt below these libraries. The modules here count
-nothing, so that nothing is counted twice; they say whom and what each call is for. Only
-`ledger.integrations.calls` counts: calls that go by no transport that is known.
+`ledger.transport.budgeted` counts every attempt of these libraries. The modules here do not count,
+so that nothing is counted twice. They say whom and what each call is for. Only
+`ledger.integrations.calls` counts calls, those without a known transport.
 """

@@ -1,6 +1,6 @@
-"""Calls that go by no transport that is known: a decorator and a block, which count each as one.
+"""Calls without a known transport: a decorator and a block that count each call as one attempt.
 
-What such a call sends by a budgeted client is not counted once more.
+Requests that such a call sends through a budgeted client are not counted again.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Counted:
         @Counted(team, model="gpt-4o", max_output_tokens=400)
         def ask(question): ...
 
-    As a block, which is told the answer:
+    As a block, to which the answer is given:
 
         with Counted(team, model="gpt-4o").call(question) as call:
             call.record(client.ask(question))
 
-    A call that the budget refuses raises why, such as `ThresholdExceededError`, and is not made.
-    One whose answer has no usage, or that is never recorded, is charged by the pool's settlement
-    policy; one that is left by an error which says that it was not billed is released.
+    A call that the budget refuses raises the reason, such as `ThresholdExceededError`, and is not
+    made. A call whose answer has no usage, or that is never recorded, is charged by the pool's
+    settlement policy. A call that ends with an error which says that it was not billed is released.
     """
 
     def __init__(  # noqa: PLR0913 - each is an option of its own, as in `budgeted`
@@ -67,7 +67,7 @@ class Counted:
         prices: PriceList | None = None,
         telemetry: CallListener = NOBODY,
     ) -> None:
-        """Say who pays, and for which model.
+        """Set the pool that pays, and the model.
 
         Args:
             pool: Whose budget pays, as in `budgeted`.
@@ -179,7 +179,7 @@ class CountedCall:
             await self._block.__aexit__(*error)
 
     def record(self, answer: object) -> None:
-        """Record what the answer says that the call used; it raises nothing of what was spent.
+        """Record the usage in the answer; usage above a limit raises nothing.
 
         Args:
             answer: As `ledger.prices.read_answer` takes it, or `Counts`.

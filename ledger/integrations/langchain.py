@@ -1,6 +1,6 @@
 """LangChain and LangGraph: each invocation is a run, with its agents, nodes and tools.
 
-`Budgeted` counts calls of models that go by no transport that is known.
+`Budgeted` counts calls of models without a known transport.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError as error:
 
 
 class _Part(NamedTuple):
-    """A part of an invocation: which run it belongs to, and in which tool it is."""
+    """A part of an invocation: its run, and the tool that it is in."""
 
     run_id: str
     parent_run_id: str | None
@@ -40,7 +40,7 @@ class Attributed(BaseCallbackHandler):
         graph.invoke(question, config={"callbacks": [Attributed()]})
     """
 
-    run_inline = True  # in the task of the call: what is said elsewhere is not heard there
+    run_inline = True  # runs handlers in the task of the call, where their settings must apply
 
     def __init__(self) -> None:
         self._parts: dict[UUID, _Part] = {}
@@ -125,7 +125,7 @@ class Attributed(BaseCallbackHandler):
         self._parts.pop(run_id, None)
 
     def _part(self, run_id: UUID, parent_run_id: UUID | None) -> _Part:
-        """Return the part that one is in, or the beginning of an invocation."""
+        """Return the part that contains this one, or the beginning of an invocation."""
         known = None if parent_run_id is None else self._parts.get(parent_run_id)
         if known is not None:
             return known
@@ -136,20 +136,19 @@ class Attributed(BaseCallbackHandler):
 class Budgeted(BaseCallbackHandler):
     """A callback handler that counts calls of models, and stops those that the budget refuses.
 
-    For models that `budgeted` has no transport of; one that it has is not counted twice.
+    For models without a transport that `budgeted` knows; models with one are not counted twice.
 
         model.invoke(question, config={"callbacks": [Budgeted(team)]})
 
-    A refused call raises why, such as `ThresholdExceededError`, before anything is sent: of
-    `invoke` and `stream`, and of their counterparts for tasks. What the model reports as its usage
-    is recorded.
+    A refused call of `invoke`, `stream` and their counterparts for tasks raises the reason, such as
+    `ThresholdExceededError`, before anything is sent. The usage that the model reports is recorded.
     """
 
-    raise_error = True  # otherwise what a handler raises is logged, and the call goes on
+    raise_error = True  # otherwise a handler's error is logged, and the call goes on
     run_inline = True  # in the task of the call, as above
 
     def __init__(self, pool: AnyBudget, **options: Any) -> None:
-        """Say who pays.
+        """Set the pool that pays.
 
         Args:
             pool: Whose budget pays, for threads; in tasks it is asked without awaiting.

@@ -1,7 +1,7 @@
 """openai-agents: each run is a run, below that of the agent whose tool started it.
 
-Its hooks alone would not do: there is none for errors, and each is called in a task of its own, so
-that what it says of a call is not heard there. So the runs themselves are put in blocks.
+Its hooks are not enough: there is none for errors, and each is called in a task of its own, so that
+its settings do not reach the call. So the runs themselves are put in blocks.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ except ImportError as error:
 def attribute_runs() -> None:
     """Make each run of `Runner` from now on a run of its own, with its agents by name.
 
-    One that a tool starts, as that of `agent.as_tool()` does, is below the run that the tool is
-    called in. A streamed run whose `stream_events()` is left before its end is cancelled: otherwise
-    it would go on, and spend.
+    A run that a tool starts, such as that of `agent.as_tool()`, is below the run that calls the
+    tool. A streamed run whose `stream_events()` is left before its end is cancelled: otherwise it
+    would go on, and spend.
 
         attribute_runs()
         agent = Agent("triage", model=budgeted(model, pool=team))

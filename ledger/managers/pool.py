@@ -269,7 +269,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
                 this many are held, and at the end of each transaction.
 
         Returns:
-            The lease of each call, None where it was denied.
+            The lease of each call, None if it was denied.
 
         Raises:
             InvalidInputError: An argument of another type or out of range, a call without an

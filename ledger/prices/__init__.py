@@ -1,8 +1,8 @@
 """Real prices: what a call may cost before it is made, and what it did cost afterwards.
 
 Prices are exact decimals in US dollars. A call's cost is rounded up once, to the next micro-USD.
-A table of one's own comes first, then genai-prices, from its wheel; nothing is fetched. Needs the
-extra `prices`, unless the table is all there is.
+Your own table is asked first, then the installed genai-prices; nothing is fetched. The extra
+`prices` is needed unless only your own table is used.
 """
 
 from ledger.prices.answers import Answer, read_answer

@@ -1,4 +1,4 @@
-"""What an answer says that it used: the one place that knows each provider's convention.
+"""The usage in an answer: the one place that knows each provider's convention.
 
 ===========  ==============================  =============================================
 provider     input tokens                    output tokens
@@ -28,22 +28,21 @@ from ledger.prices.table import CONDITIONS
 
 Fields = Mapping[str, Any]
 MAPPINGS = (dict, Mapping)
-"""The built-in one first: it is known at once."""
+"""The built-in type comes first, since it is recognised fastest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an answer says of the call.
+    """The content of an answer that concerns its cost.
 
     Attributes:
-        requests: What was used. More than one where the provider worked in several iterations,
-            each of which is charged for itself.
-        total_tokens: What the provider calls the total, or what the requests add up to if that is
-            more.
-        model: The model that answered, None where the answer does not say.
+        requests: The usage. There are several if the provider worked in several iterations, each of
+            which is charged separately.
+        total_tokens: The provider's total, or the sum of the requests if that is more.
+        model: The model that answered, None if the answer does not say.
         request_id: The provider's id of the answer.
-        conditions: What it was charged under as the answer says it, such as
-            `{"service_tier": "flex"}`; what the answer leaves out is left out.
+        conditions: The conditions of the charge that the answer names, such as `{"service_tier":
+            "flex"}`.
     """
 
     requests: tuple[Counts, ...]
@@ -62,7 +61,7 @@ class Answer:
 
 
 def read_answer(answer: object) -> Answer:
-    """Read what an answer of OpenAI, Anthropic, Gemini or Bedrock, or of one like them, used.
+    """Read the usage in an answer of OpenAI, Anthropic, Gemini, Bedrock or a compatible provider.
 
     Args:
         answer: The answer's JSON as a mapping, an object of the provider's library (one that has
@@ -112,12 +111,12 @@ def _reader_of(usage: Fields) -> Callable[[Fields], Sequence[Counts]] | None:
 
 
 def model_of(whole: Fields) -> str | None:
-    """Return the model that answered, None where the answer does not say."""
+    """Return the model that answered, None if the answer does not say."""
     return _text(whole, "model", "modelVersion", "model_version")
 
 
 def id_of(whole: Fields) -> str | None:
-    """Return the provider's id of an answer, None where it has none."""
+    """Return the provider's id of an answer, None if it has none."""
     return _text(whole, "id", "responseId", "response_id")
 
 
@@ -128,7 +127,7 @@ def _conditions(usage: Fields, whole: Fields) -> dict[str, str]:
         if (name in usage or name in whole)
         and (value := _text(usage, name) or _text(whole, name)) is not None
     }
-    # Bedrock has the tier in an object of its own, Gemini in the kind of traffic.
+    # Bedrock has the tier in a separate object, Gemini in the kind of traffic.
     bedrock, gemini = whole.get("serviceTier"), usage.get("traffic_type")
     if isinstance(bedrock, MAPPINGS):
         tier = _text(bedrock, "type")
@@ -154,8 +153,8 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
     input_tokens, output_tokens = _count(usage, input_), _count(usage, output)
     reasoning = _count(made, "reasoning_tokens")
     read, written = _count(given, "cached_tokens"), _count(given, "cache_write_tokens")
-    # xAI leaves reasoning out of the completion, and some gateways what was cached out of the
-    # prompt, and of the total. The total tells, or that a part is more than the whole.
+    # xAI excludes reasoning from the completion, and some gateways exclude cached tokens from the
+    # prompt and the total. The total shows this, or a part that is more than the whole.
     counting = Counting.OPENAI
     stated = _count(usage, "total_tokens")
     if read + written > input_tokens:
@@ -183,7 +182,7 @@ def _anthropic(usage: Fields) -> Sequence[Counts]:
         _anthropic_part(_mapping(one)) for one in usage.get("iterations") or () if one is not None
     ]
     others: list[Counts] = []
-    # The top level leaves some iterations out, such as a compaction. Each is a request of its own.
+    # The top level leaves out some iterations, such as a compaction. Each is a separate request.
     if iterations and all(
         sum(getattr(one, name) for one in iterations) >= getattr(whole, name)
         for name in ("input_tokens", "output_tokens")
@@ -265,7 +264,7 @@ def _counts(
     reasoning: int = 0,
     **more: int,
 ) -> Counts:
-    """Return what was used, from the input and the output as a provider counts them."""
+    """Return the counts, from the input and the output as a provider counts them."""
     input_tokens, output_tokens = counting.whole(
         *said, cached=read + written, reasoning_tokens=reasoning
     )
@@ -292,11 +291,11 @@ _READERS: Sequence[tuple[set[str], Callable[[Fields], Sequence[Counts]]]] = (
     ({"input_tokens", "cache_read_input_tokens"}, _anthropic),
     ({"input_tokens"}, _openai_responses),
 )
-"""Which reader knows a usage with these fields; names are in snake case here."""
+"""The reader for a usage with these fields; names are in snake case here."""
 
 
 def _searches(output: object) -> int:
-    """Return how often OpenAI's answer searched the web: its usage does not say so."""
+    """Return how often OpenAI's answer searched the web, which its usage does not say."""
     calls = [
         one
         for one in (output if isinstance(output, list) else ())

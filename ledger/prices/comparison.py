@@ -1,4 +1,4 @@
-"""Where two sources of prices disagree."""
+"""The comparison of two sources of prices."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Comparison:
     """What two sources say of the models of the first.
 
     Attributes:
-        compared: How many models both have, of whatever providers and tiers.
+        compared: How many models both have, for any providers and tiers.
         missing: The models that the second does not have, or not of every provider and tier.
         disagreements: Where their prices differ, by model.
     """

@@ -144,13 +144,13 @@ _used_values: Callable[[Counts], tuple[int, ...]] = attrgetter(*(_FIELD_OF[name]
 _INT = {int}
 
 _EXCLUSIVE = (frozenset({"audio", "image", "video"}), frozenset({"read", "write"}))
-"""Traits of which a token has one alone."""
+"""Traits that exclude each other: a token has only one of them."""
 
 
 def _fits() -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield what must fit into what, by the places of the fields.
+    """Yield which parts must fit into which whole, by the positions of the fields.
 
-    Of kinds that can overlap, each alone must fit; of those that cannot, all together.
+    Kinds that can overlap must each fit; kinds that cannot must fit together.
     """
     for name, kind in PRICE_KINDS.items():
         parts = [
@@ -186,4 +186,4 @@ def _overlaps() -> Iterator[tuple[str, str, str]]:
 
 
 OVERLAPS = tuple(_overlaps())
-"""Two kinds that a token can both be, and the kind of those tokens."""
+"""Two kinds that a token can both have, and the kind of such tokens."""

@@ -1,4 +1,4 @@
-"""What an entry keeps of its price: written by `PriceList.recording`, read to price it again."""
+"""The price in an entry's detail: written by `PriceList.recording`, and read to price it again."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PRICE = "price"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What was used, as finely as an entry says it.
+    """The usage of an entry, as finely as it was kept.
 
     Attributes:
         requests: By kind, a count for each request.
-        conditions: Under what it was charged.
+        conditions: The conditions under which it was charged.
     """
 
     requests: tuple[Counts, ...]
@@ -41,13 +41,13 @@ def detail_of(
     unpriced: str | None,
     more: Mapping[str, Any],
 ) -> Mapping[str, Any]:
-    """Return what an entry keeps: enough to compute its price again, without any table.
+    """Return what an entry keeps, enough to compute its price again without a table.
 
     Args:
         requests: What was used, by request.
         conditions: Under what.
         priced: What it cost.
-        unpriced: Why there is no price, where there is none.
+        unpriced: Why there is no price, if there is none.
         more: What else it keeps.
     """
     kept = _written(requests, conditions, priced, unpriced)
@@ -56,7 +56,7 @@ def detail_of(
             f"{_quoted(name)}:{kept if name == PRICE else _text(more[name])}"
             for name in sorted({*more, PRICE})
         ]
-    except (TypeError, ValueError, RecursionError):  # no JSON: it is shortened as a whole
+    except (TypeError, ValueError, RecursionError):  # not JSON, so it is shortened as a whole
         return {**more, PRICE: JsonObject.written(kept).content}
     return written_detail(f"{{{','.join(parts)}}}")
 
@@ -67,9 +67,9 @@ def _written(
     priced: Price | None,
     unpriced: str | None,
 ) -> str:
-    """Return the canonical text of what was used and what it cost; names and kinds need no quotes.
+    """Return the canonical text of usage and cost; names and kinds need no escapes.
 
-    It is written part by part, in the order of their names: an encoder of JSON takes twice as long.
+    It is written part by part, in the order of names, since a JSON encoder takes twice as long.
     """
     used = [one.used() for one in requests] if priced is None else priced.used
     counts = ",".join([_counts(one) for one in used])
@@ -90,7 +90,7 @@ def _written(
 def _names(
     model: str, provider: str | None, since: str | None, source: str, version: str
 ) -> tuple[str, str]:
-    """Return what stands before and behind the requests, which is the same for many calls."""
+    """Return the text before and after the requests, which is the same for many calls."""
     first = {"model": model, "provider": provider}
     last = {"since": since, "source": source, "version": version}
     before, behind = (
@@ -119,11 +119,11 @@ def _quoted(text: str) -> str:
 
 
 def kept_in(detail: Mapping[str, Any], usage: Usage) -> Kept:
-    """Return what an entry says of its call, by kind.
+    """Return the usage of an entry's call by kind.
 
     Args:
         detail: The entry's detail.
-        usage: Its usage, or what a correction made of it: that decides where the two differ.
+        usage: Its usage, after corrections. It decides if the two differ.
 
     Raises:
         InvalidInputError: A part of the usage is more than the whole.
@@ -148,12 +148,12 @@ def kept_in(detail: Mapping[str, Any], usage: Usage) -> Kept:
 
 
 def exact_cost(entry: Entry) -> Decimal | None:
-    """Return what an entry says that was spent, in US dollars; None if it says nothing of it.
+    """Return the exact cost of an entry in US dollars, None if it has none.
 
-    That is the cost that was kept with it, where its micro-USD are that cost rounded up, and else
-    its micro-USD. The sum over all entries of a pool is exactly what was spent as long as none of
-    them is a correction: that moves from the cost as it was rounded up, and is in whole micro-USD,
-    so that each corrected charge adds up to less than it should by what rounding it up had added.
+    That is the exact cost that was kept, if its micro-USD are that cost rounded up, and otherwise
+    its micro-USD. Without corrections, the sum over all entries of a pool is exactly what was
+    spent. A correction starts from the rounded cost and is in whole micro-USD, so a corrected
+    charge adds up to less than it should, by what rounding had added.
     """
     if entry.usage is None:
         return None

@@ -18,9 +18,10 @@ class PriceKind(NamedTuple):
         traits: What it counts. A kind is part of every other kind that has fewer of its traits.
         field: Its field in `Counts`.
         genai_prices: The key of its price in genai-prices.
-        litellm: The key of its price in litellm's map; None where that has none.
-        apart: It has a price of its own or none: the price of the kind that it is part of is lower.
-        per: How many of them the price is for.
+        litellm: The key of its price in litellm's map; None if that has none.
+        apart: Whether it must have a price of its own, since the price of the kind that it is part
+            of is lower.
+        per: The number of units that the price is for.
     """
 
     traits: frozenset[str]

@@ -1,4 +1,4 @@
-"""Prices of genai-prices: from its wheel, dated; nothing is fetched."""
+"""Prices of the installed genai-prices, with their dates; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ledger.prices.table import MODELS_KEPT
 GENAI_PRICES = "genai-prices"
 
 ALIASES = {"azure_ai": "azure", "fireworks_ai": "fireworks"}
-"""Names of providers that genai-prices does not know under these."""
+"""Names of providers that genai-prices has under other names."""
 
 _KIND_OF = {kind.genai_prices: name for name, kind in PRICE_KINDS.items()}
 _DRAWS = "gpt-image-"
-"""The beginning of the names of models that make pictures alone."""
+"""The beginning of the names of models that make only pictures."""
 _SPEAKS = re.compile(r"-tts(?:-|$)")
-"""What the names of models have that make speech alone."""
+"""A part of the names of models that make only speech."""
 _BEDROCK = re.compile(r"([a-z-]+\.)?(ai21|amazon|anthropic|cohere|deepseek|meta|mistral|qwen)\.")
 
 
@@ -43,10 +43,10 @@ class _Found:
 
 
 class LibraryPrices:
-    """What the installed genai-prices knows.
+    """The prices of the installed genai-prices.
 
     It fetches nothing by itself. If the program has started `genai_prices.UpdatePrices`, those
-    prices hold, and the version says so.
+    prices are used, and the version says so.
     """
 
     name: ClassVar[str] = GENAI_PRICES
@@ -97,14 +97,14 @@ class LibraryPrices:
         context = _context(conditions) if conditions else None
         if context and not self._has(at_provider, entry, context, at):
             said = ", ".join(f"{name} {value!r}" for name, value in conditions.items())
-            # The library would charge an ordinary call in full, without a word.
+            # The library would silently charge it as an ordinary call.
             raise UnknownPriceError(
                 f"genai-prices {self.version} has {entry.id!r} of {at_provider.id}, but no price "
                 f"of it for {said}. Add one to a price table of your own "
                 '(prices=PriceList("prices.toml"), --prices)'
             )
         prices = entry.get_prices(at, context)
-        # It depends on the time; under conditions it is another object each time.
+        # The prices depend on the time; with conditions they are a new object each time.
         before, known = found.priced
         if known is not None and before is prices:
             return known
@@ -113,7 +113,7 @@ class LibraryPrices:
             for key, price in vars(prices).items()
             if price is not None and key in _KIND_OF
         }
-        # They make nothing else, and some have that price under the name of text.
+        # Such models make nothing else, and some have that price under the name of text.
         if entry.id.startswith(_DRAWS) and OUTPUT in known_rates:
             known_rates.setdefault(OUTPUT_IMAGE, known_rates[OUTPUT])
         if _SPEAKS.search(entry.id) and OUTPUT in known_rates:
@@ -155,8 +155,8 @@ class LibraryPrices:
 
     @staticmethod
     def _has(provider: Any, entry: Any, context: Mapping[str, str], at: datetime) -> bool:  # noqa: ANN401
-        # A model that stands in for a provider's own has no conditions there: the library drops
-        # them. And two conditions at once are not multiplied: one variant must have both.
+        # The library drops the conditions of a model that stands in for a provider's own. And it
+        # does not multiply two conditions: one variant must have both.
         return any(entry is own for own in provider.models) and any(
             dict(variant.when) == context
             and (variant.constraint is None or variant.constraint.active(at))

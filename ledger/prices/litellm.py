@@ -1,4 +1,4 @@
-"""Prices of litellm's map, `model_prices_and_context_window.json`, as a file: to compare with."""
+"""Prices of litellm's map, the file `model_prices_and_context_window.json`, for comparison."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LitellmMap:
         Args:
             model: Its name there, with or without the provider in front.
             provider: The provider's name there; any that has the model without it.
-            at: Not looked at: the map has no dates.
+            at: Ignored, since the map has no dates.
             conditions: The service tier.
         """
         del at

@@ -1,4 +1,4 @@
-"""What calls cost: a table of one's own first, then genai-prices."""
+"""Price lists: your own table first, then genai-prices."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ledger.prices.table import PriceTable, conditions_of
 
 
 class PriceSource(Protocol):
-    """Knows prices.
+    """A source of prices.
 
     Attributes:
-        name: What it is called in `Rates.source`.
+        name: Its name in `Rates.source`.
     """
 
     name: ClassVar[str]
 
     @property
     def version(self) -> str:
-        """Which edition of its prices it has."""
+        """The version of its prices."""
 
     def rates(
         self, model: str, *, provider: str | None, at: datetime, conditions: Mapping[str, str]
@@ -45,7 +45,7 @@ class Recording:
 
     Attributes:
         usage: What it used, with its cost; a cost of 0 if there is no price.
-        report: Model, request id, and in its detail what the call was priced with.
+        report: The model, the request id, and in its detail the prices that were used.
         price: What it cost, and why; None if there is no price.
         unpriced: Why there is no price; None if there is one.
     """
@@ -68,7 +68,7 @@ class PriceList:
         """Open the sources.
 
         Args:
-            own: A table of one's own, which comes first: as a file's name, or as a mapping.
+            own: Your own table, which is asked first: a file's name, or a mapping.
             library: Whether genai-prices is asked what the table does not have.
 
         Raises:
@@ -104,8 +104,9 @@ class PriceList:
         Args:
             model: Its name, as calls and answers name it.
             provider: Who serves it: the same model has different prices in different places.
-            at: When the call is made, with a time zone; now without it.
-            conditions: `service_tier`, `speed` and `inference_geo`, where they are not ordinary.
+            at: When the call is made, with a time zone; by default now.
+            conditions: `service_tier`, `speed` and `inference_geo`, if they are not the ordinary
+                ones.
 
         Raises:
             UnknownPriceError: No source knows the model, or its price under these conditions.
@@ -149,7 +150,7 @@ class PriceList:
         """Return what a call costs, and why; see `rates` for the arguments.
 
         Args:
-            used: What it uses; a list where it is several requests.
+            used: Its usage; a list for several requests.
             model: The model.
             provider: Who serves it.
             at: When it is made.
@@ -184,10 +185,10 @@ class PriceList:
             max_output_tokens: The call's `max_tokens`, or what such calls have used so far
                 (`ledger.reports.output_tokens`).
             provider: Who serves it.
-            at: When it is made; now without it.
+            at: When it is made; by default now.
             service_tier: As the call names it.
-            kinds: What input and output may be besides text, such as `output_image`: the highest
-                price holds.
+            kinds: What input and output may be besides text, such as `output_image`. The highest
+                price is used.
 
         Raises:
             UnknownPriceError: There is no price for it. Nothing is reserved yet.
@@ -214,15 +215,15 @@ class PriceList:
         service_tier: str | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Recording:
-        """Return what to record of an answer. A price that is missing does not stop the recording.
+        """Return what to record of an answer. A missing price does not prevent the recording.
 
         Args:
             answer: The answer as `read_answer` takes it, an `Answer`, or `Counts`.
-            model: The model, where the answer names none or another price shall hold.
+            model: The model, if the answer names none, or to use another model's price.
             provider: Who served it.
-            at: When the call was made; now without it.
-            service_tier: Under which it was served, where the answer does not say.
-            detail: What else the entry is to keep, beside its price.
+            at: When the call was made; by default now.
+            service_tier: The tier under which it was served, if the answer does not say.
+            detail: What else the entry keeps, in addition to its price.
 
         Raises:
             InvalidInputError: The answer has no usage.
@@ -242,7 +243,7 @@ class PriceList:
             try:
                 found = price(self._rates(named, provider, at, under), read.requests)
             except (UnknownPriceError, InvalidInputError) as error:
-                unpriced = str(error)  # what was spent is recorded, whatever is said of it
+                unpriced = str(error)  # usage is recorded, even if its price cannot be
         unpriced = unpriced if found is None else None
         return Recording(
             usage=read.counts.usage(

@@ -24,12 +24,12 @@ from ledger.prices.kinds import (
 
 _MICRO_PLACES = 6
 _MICROS = {PER_MILLION: 1, PER_THOUSAND: 1_000}
-"""What one costs in micro-USD at a price of 1 US dollar for so many."""
+"""The cost of one in micro-USD, at a price of 1 US dollar for this many."""
 _NOTHING = Decimal(0)
 _OUTPUTS = frozenset({OUTPUT, *PARTS[OUTPUT]})
 _ORDER = {name: place for place, name in enumerate(PRICE_KINDS)}
 PRICE_DIGITS = 30
-"""A price has at most so many digits before and after the point, and a count at most 19."""
+"""How many digits a price may have before and after the point. A count has at most 19."""
 
 # The program's own decimal context may round to few digits; this one rounds nothing.
 _EXACT = Context(prec=2 * PRICE_DIGITS + 40, traps=[Inexact])
@@ -41,15 +41,15 @@ class Rate:
 
     Attributes:
         base: The price of a request whose input is below every step.
-        steps: From which input on another price holds for the whole request: pairs of a number of
-            input tokens and the price above it, ascending.
+        steps: Pairs of a number of input tokens and the price above it, ascending. The price
+            applies to the whole request.
     """
 
     base: Decimal
     steps: tuple[tuple[int, Decimal], ...] = ()
 
     def at(self, input_tokens: int) -> Decimal:
-        """Return the price that holds for a request with so much input, cached or not."""
+        """Return the price for a request with this much input, cached or not."""
         found = self.base
         for above, price in self.steps:
             if input_tokens > above:
@@ -59,15 +59,15 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What one source says a model costs at one time.
+    """The prices of a model at one time, from one source.
 
     Attributes:
         source: Where the prices are from: `own`, `genai-prices` or `litellm`.
-        version: Of the source.
-        model: The model's name there.
-        provider: The provider's name there, None where the source names none.
-        since: The first day of these prices, `YYYY-MM-DD`; None where the source has no date.
-        conditions: What they hold for besides the model, such as `{"service_tier": "flex"}`.
+        version: The version of the source.
+        model: The model's name in the source.
+        provider: The provider's name in the source, None if it names none.
+        since: The first day of these prices, `YYYY-MM-DD`; None if the source has no date.
+        conditions: The conditions under which they apply, such as `{"service_tier": "flex"}`.
         rates: By kind, see `ledger.prices.kinds`.
     """
 
@@ -86,7 +86,7 @@ class Rates:
 
     @cached_property
     def order(self) -> Order:
-        """How counts are charged at these rates."""
+        """The order in which counts are charged at these rates."""
         return _order(frozenset(self.rates))
 
 
@@ -119,10 +119,11 @@ class Price:
     """What a call costs, and why.
 
     Attributes:
-        rates: What it was priced with.
+        rates: The rates that were used.
         requests: What was used, a count for each request of the call.
-        used: The same by the names of kinds, without those that were not.
-        charges: The parts of the price: of each the kind, how many, at which rate, for how many.
+        used: The usage by names of kinds, without kinds that were not used.
+        charges: The parts of the price: for each the kind, the count, the rate, and how many the
+            rate is for.
         cost_usd: Their sum, exactly.
         cost_micros_usd: The same in millionths of a US dollar, rounded up once.
     """
@@ -143,7 +144,7 @@ class Price:
 
 
 def price(rates: Rates, requests: Sequence[Counts]) -> Price:
-    """Return what a call costs that consists of these requests: its attempts, or its iterations.
+    """Return what a call of several requests costs, which are its attempts or iterations.
 
     Each request is charged at the rates that its own input leads to. The sum is rounded up once.
 
@@ -172,10 +173,10 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
 
 
 def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[str] = ()) -> int:
-    """Return what a request with so many tokens costs at most, in micro-USD, rounded up.
+    """Return the most that a request with these tokens may cost, in micro-USD, rounded up.
 
-    It is the `price` of one whose input is not cached, or all written to a cache, and of one kind
-    throughout: whichever is most.
+    It is the highest `price` of a request whose input is uncached or all written to a cache, and
+    whose tokens are all of one kind.
 
     Args:
         rates: The model's.
@@ -198,7 +199,7 @@ def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[st
                 output_usd = max(output_usd, usd)
             else:
                 input_usd = max(input_usd, usd)
-    # A price of a million is what one costs in micro-USD.
+    # A price per million in USD is the price of one in micro-USD.
     micros = _EXACT.multiply(input_tokens, input_usd)
     micros = _EXACT.fma(output_tokens, output_usd, micros)
     if REQUESTS in priced:
@@ -234,10 +235,10 @@ def _charged(rates: Rates, request: Counts, used: Mapping[str, int]) -> Iterable
 
 
 class Order(NamedTuple):
-    """How counts are charged at rates for some kinds.
+    """The order in which counts are charged, for rates of some kinds.
 
     Attributes:
-        kinds: The kinds, each behind its parts, which are named.
+        kinds: The kinds, each after its parts, with the names of the parts.
         ambiguous: Two kinds, and one that is both and has no price.
     """
 

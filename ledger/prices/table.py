@@ -1,4 +1,4 @@
-"""A price table of one's own: a TOML file, or the same as a mapping."""
+"""Your own price table: a TOML file, or the same as a mapping."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ledger.prices.rates import PRICE_DIGITS, Rate, Rates
 OWN = "own"
 CURRENCY = "USD"
 STANDARD = frozenset({"standard", "default", "auto", "on_demand", "global", "not_available"})
-"""Values of a condition under which a provider charges its ordinary price."""
+"""The values of a condition that stand for the ordinary price."""
 
 CONDITIONS = ("service_tier", "speed", "inference_geo")
-"""What a price may depend on besides model, time and size."""
+"""The conditions on which a price may depend, besides model, time and size."""
 
 MODELS_KEPT = 1_000
-"""How many names of models a source remembers: answers bring any names."""
+"""How many names of models a source remembers, since answers may have any names."""
 
 _TOP = frozenset({"version", "currency", "price"})
 _STEPS = "above"
@@ -64,17 +64,18 @@ class _Entry:
 
     @property
     def rank(self) -> tuple[bool, int, bool, date]:
-        """The narrower name first, then the one with a provider, then the latest."""
+        """Narrower names come first, then entries with a provider, then later ones."""
         exact = not self.model.endswith("*")
         since = date.min if self.since is None else self.since
         return exact, len(self.model), self.provider is not None, since
 
 
 class PriceTable:
-    """Prices of one's own, in US dollars.
+    """Your own prices, in US dollars.
 
     Attributes:
-        version: What the table says it is, or else the first digits of its content's digest.
+        version: The version that the table states, or else the first digits of its content's
+            digest.
     """
 
     name: ClassVar[str] = OWN
@@ -84,11 +85,10 @@ class PriceTable:
 
         Args:
             content: `version` and `currency`, both optional, and a list `price` of entries.
-            name: What errors call it.
+            name: The name that errors give it.
 
         Raises:
-            PriceTableError: Something in it is not understood, is in another currency, is there
-                twice, or is a float.
+            PriceTableError: It has an unknown field, another currency, a duplicate, or a float.
         """
         self._name = name
         check_type(name, content, Mapping)
@@ -139,8 +139,8 @@ class PriceTable:
             conditions: What `conditions_of` returns.
 
         Raises:
-            UnknownPriceError: The table has the model, but not under these conditions; or of
-                named providers alone, and the call names none.
+            UnknownPriceError: The table has the model, but not under these conditions; or only of
+                named providers, and the call names none.
         """
         day = at.astimezone(UTC).date()
         named = [
@@ -178,7 +178,7 @@ class PriceTable:
         return found[wanted]
 
     def _wherever(self, named: list[_Entry], model: str) -> list[_Entry]:
-        """Return the entries for a call that names no provider: those that name none either."""
+        """Return the entries for a call that names no provider: those that also name none."""
         general = [one for one in named if one.provider is None]
         if not general:
             providers = ", ".join(sorted({f"{one.provider}" for one in named}))

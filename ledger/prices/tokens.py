@@ -1,4 +1,4 @@
-"""How many tokens a request's text is, before it is sent; nothing is fetched.
+"""The number of tokens of a request's text, before it is sent; nothing is fetched.
 
 With the extra `tokens` (toktok-rs, 8 MB, imported in 0.01 s) OpenAI's vocabularies count exactly.
 Without it, and for other models, characters are counted: docs/prices.md says how far off that is.
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ledger.core.errors import InvalidInputError, MissingExtraError
 
 EACH_MESSAGE = 4
-"""Tokens that a provider puts around a message: 3 or 4, and 3 before its answer."""
+"""Tokens that a provider adds for a message: 3 or 4, and 3 before its answer."""
 
 _ENCODINGS = (
     (
@@ -29,14 +29,14 @@ _WEIGHTY = re.compile(r"[!-@\[-`{-~]")
 
 
 def count_tokens(content: object, *, model: str | None = None, exact: bool = False) -> int:
-    """Return about how many input tokens something is.
+    """Return about how many input tokens a content has.
 
     Args:
         content: A text; or messages and tools as they are sent: every text in them is counted, the
             names of roles and properties too.
         model: The model that reads it. OpenAI's are counted by their vocabulary if the extra
             `tokens` is installed.
-        exact: Whether to raise rather than to go by characters.
+        exact: Whether to raise an error instead of counting characters.
 
     Raises:
         MissingExtraError: `exact`, and the extra is not installed.
@@ -60,12 +60,12 @@ class Texts(NamedTuple):
     """What a model reads.
 
     Attributes:
-        names: The names of properties: few, and the same in most requests.
-        texts: All else that is text.
+        names: The names of properties, which are few and the same in most requests.
+        texts: All other texts.
         messages: How many messages there are.
         media: How many pictures and files there are, which were left out.
-        may_be_files: Whether a text may be a file, and is none in the schema of a tool, or where a
-            person begins with `data:`.
+        may_be_files: Whether a text that begins with `data:` may be a file, which it is not in the
+            schema of a tool.
     """
 
     names: list[str]
@@ -86,7 +86,8 @@ def texts_in(content: object) -> Texts:
     """Return the texts of a request, or of a part of it, in any order.
 
     Raises:
-        InvalidInputError: Something in it is neither text nor what JSON has, or holds itself.
+        InvalidInputError: It has a value that is neither text nor JSON, or an object that contains
+            itself.
     """
     names: list[str] = []
     texts: list[str] = []
@@ -103,7 +104,7 @@ def texts_in(content: object) -> Texts:
         if kind is not dict and kind is not list:
             rest.append(_as_json(one))
             continue
-        parts += len(one)  # before they are held: a wide one that holds itself fills the memory
+        parts += len(one)  # first, or a wide object that contains itself fills the memory
         if parts > _PARTS_MAX:
             raise InvalidInputError("content", f"holds itself, or more than {_PARTS_MAX:,} parts")
         if kind is dict:
@@ -125,17 +126,17 @@ def texts_in(content: object) -> Texts:
 
 
 _PARTS_MAX = 10_000_000
-"""The most members of objects and lists in a request: one that holds itself never ends."""
+"""The most members of objects and lists in a request, since one that contains itself never ends."""
 _MEDIA = frozenset(
     [
         *("audio", "input_audio", "document", "file", "input_file"),
         *("image", "image_url", "input_image", "video", "video_url"),
     ]
 )
-"""Types of parts that are no text. Gemini's have no type: they are under names of their own."""
+"""Types of parts that are not text. Gemini's parts have no type, but these names."""
 _GEMINI_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
 _BEDROCK_MEDIA = frozenset({"audio", "document", "image", "video"})
-"""So are Bedrock's, each with its source."""
+"""Bedrock's names, each with its source."""
 _MEDIA_NAMES = _GEMINI_MEDIA | _BEDROCK_MEDIA
 
 
@@ -145,7 +146,7 @@ def _is_medium(name: str, value: object) -> bool:
 
 
 def _as_json(value: object) -> str | dict[str, object] | list[object]:
-    """Return what JSON would make of a value that is no text, object or list of it."""
+    """Return the JSON form of a value that is neither text, object nor list."""
     if isinstance(value, str):
         return str.__str__(value)  # the text itself, whatever its class makes of it
     if value is None or isinstance(value, int | float):
@@ -164,8 +165,8 @@ def _counted(text: str, encoding: str | None) -> int:
     if vocabularies is None:
         return by_characters(text)
     try:
-        # It counts the whole text, whatever it leaves of it. `batch_count` takes 13 us for the
-        # threads of a call, whose texts take less than 1 us each.
+        # It counts the whole text. `batch_count` would take 13 us for its threads, while each text
+        # takes less than 1 us.
         return int(vocabularies.truncate(text, 0, encoding)[1])
     except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
         return by_characters(text)
@@ -184,9 +185,9 @@ def _vocabularies() -> Any:  # noqa: ANN401 - a module; None without the extra
 
 
 def by_characters(text: str) -> int:
-    """Return about how many tokens a text is, by its characters alone.
+    """Return about how many tokens a text has, by its characters.
 
-    It is a third of the UTF-8 bytes, digits and punctuation counted twice.
+    It is a third of the UTF-8 bytes, with digits and punctuation counted twice.
     """
     weight = len(text.encode("utf-8", "surrogatepass")) + len(_WEIGHTY.findall(text))
     return -(-weight // _BYTES_PER_TOKEN)

@@ -47,7 +47,7 @@ CORRECTED_SINCE = "this line was applied before, and the entry has been correcte
 
 
 _TRIES = 100
-"""How often a request is read again because another call corrected it between reading and writing.
+"""How often a request is read again if another call corrected it between reading and writing.
 
 Each try that fails means that another call went on, so that this is a bound, not a wait.
 """
@@ -70,8 +70,8 @@ class _Now(NamedTuple):
     """A request as the journal has it now.
 
     Attributes:
-        usages: The usage of each of the request's entries, after all corrections.
-        obstacle: Why one of the request's leases keeps it from being corrected, None if none does.
+        usages: The usage of each entry of the request, after all corrections.
+        obstacle: Why a lease of the request prevents the correction, None if none does.
         applied: The axes on which the bill was applied to this request before.
     """
 
@@ -183,10 +183,10 @@ def _corrected(
     refs: Sequence[EntryRef],
     prefix: str,
 ) -> Outcome | str:
-    """Correct a request's entries from what they say now.
+    """Correct a request's entries from their present usage.
 
     Raises:
-        EntryCorrectedError: One was corrected after it was read here.
+        EntryCorrectedError: An entry was corrected after it was read here.
     """
     # Read again, in one snapshot: other calls may have corrected these entries since `reconcile`.
     now = book.read(lambda connection: _now(connection, pools, refs, prefix))
@@ -206,7 +206,7 @@ def _corrected(
 
 
 def _code(axes: Collection[str]) -> str:
-    """Return a number that stands for a set of axes: a bit each, in the order of usage's fields."""
+    """Return a number for a set of axes: one bit each, in the order of the usage's fields."""
     return str(sum(1 << place for place, name in enumerate(USAGE_FIELDS) if name in axes))
 
 
@@ -252,7 +252,7 @@ def _now(
 def _steps(
     refs: Sequence[EntryRef], usages: Sequence[Usage], billed: Amounts, axes: Sequence[str]
 ) -> Iterator[_Step]:
-    """Yield the corrections after which the entries add up to what was billed.
+    """Yield the corrections after which the entries add up to the billed amounts.
 
     The last entry takes the difference. If that would take it below 0, the rest goes to the entry
     before it.
@@ -270,12 +270,12 @@ def _steps(
 
 
 def _rest(usages: Sequence[Usage], billed: Amounts, axis: str) -> int:
-    """Return by how much the bill is more than the entries say."""
+    """Return by how much the bill exceeds the entries."""
     return int(getattr(billed, axis) - sum(getattr(usage, axis) for usage in usages))
 
 
 def _write(budget: LedgerBudgetManager, step: _Step, reason: str, key: str) -> bool:
-    """Append a correction; return False if its key was used meanwhile for another correction."""
+    """Append a correction; return False if its key was used for another correction meanwhile."""
     try:
         budget.correct(step.ref.seq, step.usage, reason, idempotency_key=key, expected=step.before)
     except IdempotencyConflictError:

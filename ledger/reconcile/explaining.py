@@ -26,8 +26,8 @@ class ExplainedRow:
     Attributes:
         line: Its number in the file.
         cells: The texts of the columns that the mapping reads, by column.
-        read: The line of the bill; None if it is none.
-        reason: Why it is none: it is left out, or without an amount, or cannot be read.
+        read: The line of the bill; None if the row is not a line.
+        reason: Why the row is not a line: it is left out, has no amount, or cannot be read.
     """
 
     line: int
@@ -42,7 +42,7 @@ class Explained:
 
     Attributes:
         file: The file.
-        looks: What kind of file it is.
+        looks: What kind of file it is, in words.
         mapping: The mapping that fits.
         fields: The columns of each field that the mapping reads.
         axes: The amounts that the file has.

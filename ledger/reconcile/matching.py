@@ -1,4 +1,4 @@
-"""`reconcile`: match a bill with the journal, by request id if a line has one, or model and day."""
+"""`reconcile`: match a bill with the journal, by request id, or else by model and day."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ledger.reports.buckets import Unit, bucket
 from ledger.reports.filters import EVERYTHING, Filter
 
 _DAY = timedelta(days=1)
-"""How far the bill's and the journal's time of the same request may be apart."""
+"""How far apart the times of a request in the bill and in the journal may be."""
 
 
 _A = TypeVar("_A", int, Amount)
@@ -40,7 +40,7 @@ _A = TypeVar("_A", int, Amount)
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What lines and entries are matched by: a request id, or a model and a day."""
+    """The key by which lines and entries are matched: a request id, or a model and a day."""
 
     request_id: str | None = None
     model: str | None = None
@@ -62,11 +62,11 @@ class _Pair:
     """How many of the entries have a cost, each of which was rounded up to a micro-USD."""
     last: EntryRef | None = None
     held: list[int] | None = None
-    """What the request's open leases hold; None if it has entries, or no such lease."""
+    """What the request's open leases hold; None if it has entries, or no open lease."""
     correctable: list[EntryRef] = field(default_factory=list)
     guessed: list[int] = field(default_factory=list)
     assumed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    """By pool and lease, what its expiry assumed and what later usage took back of that."""
+    """The usage that an expiry assumed, minus what late usage took back, by pool and lease."""
 
 
 def reconcile(
@@ -120,7 +120,7 @@ def _chosen(bill: Bill, axes: Sequence[str]) -> tuple[str, ...]:
 
 
 class _Matching:
-    """The matches of one comparison: it adds lines and entries up by `_Key`."""
+    """The matches of one comparison, which sums lines and entries by `_Key`."""
 
     def __init__(self, bill: Bill, where: Filter, axes: tuple[str, ...], by: Unit) -> None:
         self.axes = axes
@@ -135,7 +135,7 @@ class _Matching:
         self._recorded = [0] * len(axes)
         self._lines = 0
         self._unpriced: dict[tuple[str, int], bool] = {}
-        """By pool and entry, of those that left out a figure, whether it is missing still."""
+        """Whether the left-out figure of an entry is still missing, by pool and entry."""
         self._by_day = by_model = False
         self._elsewhere: set[str] = set()
         for line in bill.lines:
@@ -146,7 +146,7 @@ class _Matching:
                 self._require_short(line)
                 self._by_day = True
                 by_model = by_model or line.model is not None
-        # A bill without models is compared by day alone.
+        # A bill without models is compared only by day.
         self._by_model = by_model or not self._by_day
         places = [bill.axes.index(name) for name in axes]
         for line in bill.lines:
@@ -261,7 +261,7 @@ class _Matching:
                 key.request_id: tuple(pair.correctable)
                 for key, pair in self._pairs.items()
                 if key.request_id is not None and pair.lines and pair.correctable
-                # What is still assumed of a request is no entry's to correct.
+                # Usage that is still assumed is not corrected in an entry.
                 if not any(map(any, pair.assumed.values()))
             },
         )
@@ -334,7 +334,7 @@ class _Matching:
         )
 
     def _match(self, key: _Key, pair: _Pair, tolerances: dict[str, int]) -> Match:
-        # A cost is rounded up once, for the whole match; tokens are whole numbers.
+        # A cost is rounded up once for the whole match; tokens are whole numbers.
         billed = Amounts(
             **{name: math.ceil(part) for name, part in zip(self.axes, pair.billed, strict=True)}
         )
@@ -369,7 +369,7 @@ class _Matching:
         )
 
     def _agrees(self, difference: Amounts, tolerances: dict[str, int], costing: int) -> bool:
-        """Tell whether a difference is tolerated, or comes from rounding each cost up by itself."""
+        """Tell whether a difference is tolerated, or comes from rounding up each cost."""
         return all(
             -max(tolerances[name], costing - 1 if name == COST_FIELD else 0)
             <= getattr(difference, name)

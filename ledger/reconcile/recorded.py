@@ -31,9 +31,9 @@ class Recorded(NamedTuple):
         ref: The entry.
         corrects: Whether it is a correction of another entry, and so cannot be corrected itself.
         corrected: The number of the entry that it corrects, None if it is no correction.
-        assumed: Whether an expiry assumed it, or later usage took it back.
-        guessed: Whether nobody said that the call used it: its lease expired, or ended without a
-            record; so is a correction of that.
+        assumed: Whether an expiry assumed it, or it is the correction that took that back.
+        guessed: Whether the usage was assumed, since the lease expired or ended without a record;
+            also for a correction of such usage.
         unpriced: Whether it is flagged unpriced for a figure that is compared; of a correction,
             whether what it corrects still leaves one out.
         request_id: The provider's request id.
@@ -88,7 +88,7 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
 
 
 def _correction(row: Row) -> dict[str, Any] | None:
-    """Return what a correction says, None of another entry."""
+    """Return the content of a correction, None for another entry."""
     return detail_of(row) if row["kind"] == EntryKind.CORRECTION else None
 
 
@@ -104,7 +104,7 @@ def _used(scope: Scope) -> Select[Any]:
             e.provenance,
             scope.at.label("at"),
             a.model,
-            # Only a correction's: others hold what their callers keep with them.
+            # Only a correction's detail is read; other details hold callers' data.
             case((e.kind == EntryKind.CORRECTION, e.detail)).label("detail"),
             *(e[f"usage_{name}"] for name in USAGE_FIELDS),
         )
@@ -114,10 +114,10 @@ def _used(scope: Scope) -> Select[Any]:
 
 
 class OpenCall(NamedTuple):
-    """A call that is not recorded yet: its lease has not ended.
+    """A call that is not recorded yet, since its lease has not ended.
 
     Attributes:
-        request_id: The id that its reservation has.
+        request_id: The id in its reservation.
         ref: Its reservation.
         held: What its lease holds: tokens, and millionths of a US dollar; 0 if it has expired.
     """

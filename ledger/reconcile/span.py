@@ -16,7 +16,7 @@ _DAY = timedelta(days=1)
 def with_range(bill: Bill, where: Filter, by: Unit) -> Filter:
     """Return the filter with the first and last day of the bill for the times that it lacks.
 
-    Lines that are all dated by the first day of a week or a month are for the whole of it.
+    Lines that are all dated on the first day of a week or a month stand for the whole of it.
     """
     if bill.first is None or bill.last is None:
         return where
@@ -33,7 +33,7 @@ def with_range(bill: Bill, where: Filter, by: Unit) -> Filter:
     since = begin if where.since is None else where.since
     until = end if where.until is None else where.until
     if until is not None and since > until:
-        # The filter's time is outside the bill: the range is empty, and every line is left out.
+        # The filter's time is outside the bill, so the range is empty and every line is left out.
         since, until = (since, since) if where.until is None else (until, until)
     return replace(where, since=since, until=until)
 

@@ -63,9 +63,9 @@ def bucket(unit: Unit, at: int, zone: ZoneInfo) -> str:
 
 
 def place(unit: Unit, label: str) -> str | datetime:
-    """Return what puts the buckets of one unit in order of time.
+    """Return a key that sorts the buckets of one unit by time.
 
-    An hour as text would stand behind the next one, in the night in which it occurs twice.
+    Sorted as text, an hour would come after the next one in the night in which it occurs twice.
     """
     return datetime.fromisoformat(label) if unit is Unit.HOUR else label
 
@@ -84,7 +84,7 @@ def _label(unit: Unit, local: datetime) -> str:
         case Unit.DAY:
             return local.date().isoformat()
         case Unit.WEEK:
-            # By number: the calendar's first week may begin before the calendar does.
+            # By number, since the calendar's first week may begin before the calendar does.
             ordinal = max(1, local.toordinal() - local.weekday())
             return datetime.fromordinal(ordinal).date().isoformat()
         case Unit.MONTH:

@@ -1,4 +1,4 @@
-"""The burn-down report: how a pool's balance moved, at a bounded number of its entries.
+"""The burn-down report: how a pool's balance moved, as a bounded number of points.
 
 Every entry carries running totals, so each point is an exact balance from the journal. Only the
 lines that a picture draws between two points are approximate.
@@ -34,27 +34,27 @@ from ledger.store.statements import Prepared, rows_of_each
 from ledger.store.statuses import ends_of, states_of
 
 POINTS = 240
-"""How many entries are looked at: about one for every three pixels of a picture."""
+"""How many entries are read by default: about one for every three pixels of a picture."""
 _POINTS_MAX = 10_000
 """The largest number of entries that may be asked for."""
 _CHANGES = 32
-"""How many changes without an entry are looked up in a row: ends of windows, less that counts."""
+"""How many changes without an entry, such as ends of windows, are computed in a row at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurnPoint:
-    """A pool as one of its entries left it, or as time changed it since.
+    """A pool after one of its entries, or as time changed it since.
 
     Attributes:
-        seq: The newest entry by then.
+        seq: The newest entry at that time.
         at: Its time, never earlier than the time of the point before it.
         balance: What was committed and held.
         capacity_tokens: The capacity then, None if it had no limit.
         capacity_cost_micros_usd: The same in millionths of a US dollar.
-        stop_threshold_tokens: What was kept back then.
+        stop_threshold_tokens: How many tokens were kept back then.
         stop_threshold_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What was left of the pool's own capacity, of its limits and of its
-            credits, None if none of them limited it.
+        remaining_tokens: The least that was left of the pool's own capacity, limits and credits;
+            None if none of them limited it.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         capacity_requests: How many calls the pool took then, None if it had no limit.
         stop_threshold_requests: How many of them were kept back.
@@ -82,11 +82,12 @@ class BurnDown:
     Attributes:
         pool: The pool's name.
         basis: Which time of an entry counts.
-        points: In the order of entries; the last is the pool by now, or as `as_of` left it.
+        points: The points in the order of entries. The last is the pool at present, or after
+            `as_of`.
         policy: The policy at the last point.
         opened_at: When the pool was opened. Calls that are dated before it have earlier points.
-        unpriced: How many records of usage until then leave out a figure that the pool limits, so
-            that less is left in truth, unless they were corrected since.
+        unpriced: How many records of usage until then leave out a figure that the pool limits.
+            Unless they were corrected since, less is left than stated.
     """
 
     pool: str
@@ -107,22 +108,22 @@ def burn_down(
 ) -> BurnDown:
     """Return how a pool's balance moved from its opening on, in a bounded number of points.
 
-    Entries are looked up at even distances by their numbers, so a long history costs no more than
-    a short one, and busy times have more points than quiet ones. The entries that set the policy
-    or began the window of one of them are points too. What other pools passed on to this one has
-    moved its balance, and is included. Where a window ended, a credit expired or less counted on a
-    limit, and nothing was written for a while, points of their own say what was left then. Where
-    leases are due, the last point says what is left once they have expired.
+    Entries are read at even distances by number, so a long history costs no more than a short one,
+    and busy times have more points than quiet ones. The entries that set the policy or began the
+    window of one of them are points, too. Mirrors of other pools' entries have moved the balance
+    and are included. If a window ended, a credit expired or less counted on a limit while nothing
+    was written, extra points show what was left then. If leases are due, the last point shows what
+    is left once they have expired.
 
     A balance exists only in the order in which entries were recorded. By `basis` a point has the
     time at which its call happened, but never a time earlier than the point before it. The
     opening has the earliest time of all points.
 
     Args:
-        book: The books.
+        book: The store.
         pool: The pool's name.
         points: About how many entries are looked at: 2 to 10,000.
-        as_of: As the pool stood at this entry.
+        as_of: The last entry that counts.
         basis: Which time of an entry counts.
 
     Raises:
@@ -154,7 +155,7 @@ def burn_down(
 
 
 class _Bounds:
-    """What bounds a pool at its entries beside its capacity, asked for in their order."""
+    """The limits and credits of a pool at its entries, which are asked for in order."""
 
     def __init__(self, connection: Connection, scope: Scope) -> None:
         self._read = partial(rows_of_each, connection)
@@ -162,7 +163,7 @@ class _Bounds:
         self._history = StoredHistory(self._read, self._pool.info, upto=0)
 
     def by(self, stood: Position, at: Micros) -> Position:
-        """Return a pool by a time, not before its newest entry, if nothing was written since."""
+        """Return a pool at a time at or after its newest entry, if nothing was written since."""
         self._history.upto = stood.seq
         policy = stood.policy
         credits = credits_at(self._read, self._pool, policy, stood.policy_seq, at, self._history)
@@ -173,17 +174,17 @@ class _Bounds:
 def _points(
     connection: Connection, scope: Scope, count: int, bounds: _Bounds
 ) -> tuple[list[BurnPoint], Position, Micros]:
-    """Return a point for each entry that is looked at, the pool at the last, and its opening."""
+    """Return a point for each entry that was read, the pool at the last, and its opening."""
     newest = ends(connection, scope)[scope.pool]
     steps = min(count, newest) - 1
     seqs = {1 + (newest - 1) * step // steps for step in range(steps + 1)} if steps else {newest}
     seqs |= {min(2, newest)}  # the first call
     rows = _rows(connection, scope, seqs)
-    # A policy or window that changed between two points was set by an entry that the later point
-    # names. That entry and the one before it become points, so the change is where it happened.
+    # If the policy or window changed between two points, the later point names the entry that set
+    # it. That entry and the one before it become points, so the change is shown where it happened.
     terms = Terms(scope.pool, scope.pools[scope.pool])
     named = {row[name] for row in rows for name in ("policy_seq", "window_seq")} - {None}
-    # A window may be named by a correction that changed what counts in it.
+    # A window may be named by a correction that changed its base.
     windows = {row["window_seq"] for row in rows} - {None}
     named |= {terms.began(connection, seq) for seq in windows}
     missing = {seq for name in named for seq in (name - 1, name) if seq >= 1} - seqs
@@ -195,7 +196,7 @@ def _points(
         stood = bounds.by(_position(row, *terms.of(connection, row)[:2]), row["recorded_at"])
         # The opening is not a call, so its point takes the earliest time of all points.
         at = max(latest, row["at"]) if row["seq"] > 1 else latest
-        # Between two entries that are not neighbours, others may have changed what comes back.
+        # Between two entries that are not neighbours, others may have changed what is freed.
         if before is not None and before.seq + 1 == row["seq"]:
             for changed in _between(before, stood, bounds):
                 latest = min(max(latest, changed.recorded_at), at)
@@ -207,9 +208,9 @@ def _points(
 
 
 def _between(before: Position, stood: Position, bounds: _Bounds) -> Iterator[Position]:
-    """Yield how a pool changed between two entries, as nothing was written then.
+    """Yield the changes of a pool between two neighbouring entries.
 
-    Between two windows it is the end of the first, and then what changes in the one behind it.
+    Between two windows these are the end of the first, and then changes in the next one.
     """
     now = before
     for _ in range(_CHANGES):
@@ -240,7 +241,7 @@ def _is_over(before: Position, after: Position) -> bool:
 def _by_now(
     connection: Connection, scope: Scope, last: BurnPoint, newest: Position, now: Micros
 ) -> Iterator[BurnPoint]:
-    """Yield how a pool changed after its newest entry, as nothing was written since."""
+    """Yield the changes of a pool since its newest entry."""
     moment, refilled = newest.recorded_at, False
     for step in range(_CHANGES + 1):
         head, bounds = own_in(connection, scope, moment)
@@ -253,7 +254,8 @@ def _by_now(
         if moment >= now:
             return
         ends = ends_of(head, bounds, states_of(head, bounds))
-        # Of windows that ended in silence the first is looked at: each look reads the pool.
+        # Of windows that ended without an entry only the first is computed, since each reads the
+        # pool.
         window_end = None if head.window is None else head.window.end
         later = (
             end for end in ends if moment < end <= now and not (refilled and end == window_end)
@@ -288,7 +290,7 @@ def _position(
         recorded_at=row["recorded_at"],
         balance=balance,
         policy=policy,
-        # Between two sessions it is the one that a call would begin.
+        # Between two sessions it is the session that a call would begin.
         window=rules.begin_session(policy, window, balance, row["recorded_at"]) or window,
         policy_seq=row["policy_seq"],
     )

@@ -1,4 +1,4 @@
-"""The credits report: what pools were given in advance, and what is used, left and lost of it."""
+"""The credits report: the credits of pools, and what is used, left and lost of each."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class PoolCredit:
         used: What was spent of it.
         left: What can still be spent of it, held amounts included.
         lost: What was left of it when it expired.
-        unpriced: How many records of usage of the pool, from its opening on, leave out a figure
-            that the pool limits: what they used is paid by none of its credits.
-        owed: What the pool has spent that none of its credits has paid; the next one does first.
+        unpriced: How many records of usage of the pool, since its opening, leave out a figure that
+            the pool limits. No credit pays for that usage.
+        owed: What the pool has spent and no credit has paid; the next credit pays it first.
     """
 
     pool: str
@@ -86,14 +86,14 @@ def credits(
 ) -> list[PoolCredit]:
     """Return every credit that pools were ever given, pool by pool in the order of their entries.
 
-    What leases that are due will be charged counts as spent. A pool lists its newest credits alone:
-    one that is not among them any more is shown as it was when it was left out.
+    What due leases will be charged counts as spent. A pool lists only its newest credits. A credit
+    that is no longer listed is shown as it was when it was left out.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which pools, or the name of one. Only the filter's pools and its `as_of` count.
-        now: The moment. Without it the present one, or with `as_of` when that entry was recorded.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        now: The moment. by default the present, or with `as_of` when that entry was recorded.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:

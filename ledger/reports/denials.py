@@ -1,4 +1,4 @@
-"""The report on denials: what was refused, what remained, and how much capacity was missing."""
+"""The report on denials: what was refused, what remained, and how much was missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _DECIDED = (
 _COLUMNS = Columns(entries, (*_DECIDED, *SIDES))
 _WHO = tuple(DIMENSION_COLUMNS.values())
 WHO = (*DIMENSION_COLUMNS, "reason")
-"""What denials can be grouped by."""
+"""The dimensions by which denials can be grouped."""
 _THRESHOLD = "threshold"
 
 
@@ -55,29 +55,29 @@ class Denied:
         reason: `threshold` (the pool had not enough left) or `request_budget`.
         requested_tokens: What was asked for.
         requested_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What remained in the pool; None where it had no limit, and where the
-            request's own budget refused.
+        remaining_tokens: What remained in the pool; None if it had no limit, or the request's own
+            budget refused.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         idempotency_key: The call's key.
-        request_id: The id that the call named; of a budgeted client's call it is `call-`, and what
-            stands behind `ledger-denial-` in its error.
+        request_id: The id that the call named. For a budgeted client's call it is `call-` and the
+            text after `ledger-denial-` in the error.
         pool: The pool that was asked.
         refused_by: The pool that had not enough left: `pool` or one above it. The remaining
-            amounts are those of this pool. None where the request's own budget refused.
+            amounts are those of this pool. None if the request's own budget refused.
         tenant: The tenant that the call named.
         agent: The agent that the call named.
         operation: The operation that the call named.
         provider: The provider that the call named.
         model: The model that the call named.
-        increase_tokens: The smallest increase of the pool's capacity, or where its credits refused
-            the smallest top-up, with which this call would have been admitted, all else unchanged.
-            None where the request's own budget or a pool
-            above refused, since more capacity of this pool would not have helped.
+        increase_tokens: The smallest increase of the pool's capacity, or the smallest top-up if its
+            credits refused, with which this call would have been admitted, all else unchanged. None
+            if the request's own budget or a pool above refused, since more capacity of this pool
+            would not have helped.
         increase_cost_micros_usd: The same in millionths of a US dollar; each axis must grow.
         remaining_requests: How many calls remained in the pool, None as for `remaining_tokens`.
-        increase_requests: By how many calls the capacity was too small, as `increase_tokens`.
-        limit: The limit that refused, whose rest the remaining amounts are; None where it was the
-            pool's own capacity. More capacity would not have helped where a limit refused.
+        increase_requests: The smallest increase of the number of calls, as `increase_tokens`.
+        limit: The limit that refused, to which the remaining amounts belong; None if the pool's own
+            capacity refused. If a limit refused, more capacity would not have helped.
         retry_at: When the call would have been admitted if nothing else had happened; None for
             never.
         held_by_leases: Whether open leases held what was missing, where `retry_at` is None.
@@ -122,7 +122,7 @@ class DeniedGroup:
 
     Attributes:
         pool: The pool that was asked.
-        group: The value of each dimension that they share, None where a call named none.
+        group: The value of each dimension that they share, None if a call named none.
         denials: How many there are.
         by_request_budget: How many of them the request's own budget refused.
         by_pools_above: How many of them a pool above refused. The increases leave out these,
@@ -131,7 +131,7 @@ class DeniedGroup:
         requested_cost_micros_usd: The same in millionths of a US dollar.
         first_at: When the first one happened.
         last_at: When the last one happened.
-        tokens: How many more tokens, of capacity or of credits, would have let them in; None if
+        tokens: How many more tokens of capacity or credits would have admitted them; None if
             neither would.
         cost_micros_usd: How many more millionths of a US dollar; each axis must grow.
         requests: How many more calls.
@@ -160,7 +160,7 @@ class _Found(NamedTuple):
         pool: The pool that was asked.
         row: Its columns.
         figures: What its detail says.
-        shortfall: By how much the pool was short, None where no capacity would have helped.
+        shortfall: By how much the pool was short; None if no capacity would have helped.
     """
 
     pool: str
@@ -186,13 +186,13 @@ def denials(
     keys: Collection[str] | None = None,
     left_out: LeftOut | None = None,
 ) -> Iterator[Denied]:
-    """Yield the denials that were kept, oldest first in each pool, in bounded memory.
+    """Yield the denials in the journal, oldest first in each pool, in bounded memory.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
         keys: Only denials with one of these idempotency keys.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -215,11 +215,11 @@ def denials_by(
     """Return denials in groups, the largest first, with the increases that would have helped.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
         by: Any of run, tenant, agent, model, provider, operation and reason. Pools are always
             separate groups, since each has its own capacity.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -232,7 +232,7 @@ def denials_by(
     for name in by:
         if name not in WHO:
             raise InvalidInputError("by", f"{name!r} is none of {', '.join(WHO)}")
-    columns = [DIMENSION_COLUMNS.get(name) for name in by]  # None: the reason is no column
+    columns = [DIMENSION_COLUMNS.get(name) for name in by]  # None, since the reason is no column
     groups: dict[tuple[str, tuple[str | None, ...]], _Tally] = defaultdict(_Tally)
     asked = [name for name in columns if name is not None]
     for found in _stream(book, where, asked, left_out):
@@ -248,7 +248,7 @@ def denials_by(
 def _stream(
     book: Ledger, where: Where, more: Sequence[str], left_out: LeftOut | None
 ) -> Iterator[_Found]:
-    """Yield denials with the columns `more` beside those that the figures are computed from.
+    """Yield denials with the columns `more` and those from which the figures are computed.
 
     A damaged pool is left out from its first bad entry on.
     """
@@ -360,7 +360,7 @@ class _Tally:
             self._by_limit += 1
 
     def group(self, pool: str, group: Mapping[str, str | None]) -> DeniedGroup:
-        """Return what they have in common as a row of the report."""
+        """Return the group as a row of the report."""
         denials = len(self._times)
         return DeniedGroup(
             pool=pool,

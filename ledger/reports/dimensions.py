@@ -43,7 +43,7 @@ def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
     return tuple(by)
 
 
-# The cache of queries has these functions as keys, so one name must always give one function.
+# These functions are keys in the cache of queries, so one name must always give the same function.
 @functools.lru_cache(maxsize=128)
 def label(name: str) -> Label:
     """Return the column to group by for a dimension other than a time; for pools, their number."""

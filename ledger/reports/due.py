@@ -1,4 +1,4 @@
-"""Leases that are due: what sums over entries leave out until their expiries are written."""
+"""Due leases: the charges that sums over entries lack until the expiries are written."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ledger.store import standing as stored
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueLeases:
-    """Leases whose holds have ended, and whose expiries are not written yet.
+    """Leases whose holds have ended and whose expiries are not written yet.
 
-    Balances count them as expired. Sums over entries do so once they are: with the next write to
-    the pool, or by `expire_due`.
+    Balances count them as expired. Sums over entries count their charges once the expiries are
+    written, by the next write to the pool or by `expire_due`.
 
     Attributes:
         leases: How many there are.
@@ -45,16 +45,16 @@ def due(
     now: datetime | None = None,
     left_out: LeftOut | None = None,
 ) -> DueLeases:
-    """Return what leases come to that the pools of a filter granted, and that are due.
+    """Return the sums of the due leases that the pools of a filter granted.
 
-    Only the filter's pools count: what is due is no entry yet. With `as_of`, or an `until` that has
-    passed, there are none: their expiries come later than what is asked for.
+    Only the filter's choice of pools counts, since due leases have no entry yet. With `as_of`, or
+    an `until` in the past, there are none, since their expiries will be later.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which pools, or the name of one.
-        now: The moment; without it the present one.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        now: The moment; by default the present.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -86,13 +86,13 @@ def due_of_each(
     *,
     below: bool = True,
 ) -> dict[PoolId, DueLeases]:
-    """Return what is due of each pool by its number, also of those below that share with it."""
+    """Return the sums of due leases by pool number, those of pools below that share included."""
     if scope.where.as_of is not None:
         return {pool_id: DueLeases() for pool_id in chosen}
     known = journals_in(scope)
     journals = [known[pool_id] for pool_id in chosen]
     found = stored.due_of_each(connection, journals, now, below=below)
-    # Each holds the one request that it is for, until it ends.
+    # Each lease holds one request until it ends.
     return {
         pool_id: DueLeases(leases=one.held.requests, held=one.held, charged=one.charged)
         for pool_id in (journal.info.pool_id for journal in journals)

@@ -1,7 +1,7 @@
 """The report on estimates: how good they were, and what other estimates would have held.
 
-A call is a lease that was settled; its usage is the sum over all its attempts.
-Percentiles are by the nearest rank, so each is the figure of a call that was really made.
+A call is a lease that was settled; its usage is the sum over all its attempts. Percentiles are by
+the nearest rank, so each is the figure of an actual call.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _AXES = {axis.name: axis.amount for axis in AXES if axis.amount is not None}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What calls would have held with one estimate for all of them, or what they did hold.
+    """What calls would have held with the same estimate for all, or what they did hold.
 
     Attributes:
-        estimate: The estimate; None where each call has its own.
+        estimate: The estimate; None if each call has its own.
         overruns: How many calls used more than the estimate.
         overrun: By how much those calls exceeded the estimate, together.
         wasted: How much of the estimate the other calls left unused, together.
@@ -74,22 +74,22 @@ class EstimateQuality:
     """How good the estimates of a group of calls were, on one axis.
 
     Attributes:
-        group: What the calls have in common, None where a call named none.
+        group: What the calls have in common, None if a call named none.
         axis: `tokens` or `cost_micros_usd`.
         calls: How many calls were settled that had an estimate above 0 on this axis.
         estimated: What was estimated for them together.
         used: What they used together.
         overrun_share: The part of the calls that used more than was estimated.
         ratio: What they used, divided by what was estimated.
-        given: What the estimates that the calls had did hold.
+        given: What the actual estimates held.
         p50: What one estimate for all calls would have held, the 50th percentile of their usage.
         p90: The same with the 90th percentile as the estimate.
         p95: The same with the 95th percentile as the estimate.
         p99: The same with the 99th percentile as the estimate.
         max: The same with the largest usage as the estimate.
         fixed: The same with the estimate to be tried, None without one.
-        unpriced: How many of the calls left out a figure that their pool limits: what they used
-            may be more.
+        unpriced: How many of the calls left out a figure that their pool limits, so that they may
+            have used more.
     """
 
     group: Mapping[str, str | None]
@@ -121,12 +121,12 @@ def estimates(
     """Return how good estimates were, and what others would have held.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
         by: Any of model, provider, tenant, agent, operation, run, pool, and `tag:NAME`.
         fixed_tokens: An estimate to be tried: the same for every call.
         fixed_cost_micros_usd: The same in millionths of a US dollar.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -134,7 +134,7 @@ def estimates(
         JournalDamagedError: A pool cannot be read.
         InvalidInputError: No such dimension; or `as_of` is an entry that the pool does not have
             yet.
-        AmountOutOfRangeError: The estimate to be tried is no amount.
+        AmountOutOfRangeError: The estimate to be tried is out of range.
         LedgerUnavailableError: The store cannot be read.
     """
     chosen = checked(by, times=False)
@@ -154,7 +154,7 @@ def estimates(
                 for axis, calls in axes.items()
                 if calls.used
             ]
-        # Stable: the axes of a group stay side by side, tokens first.
+        # The sort is stable, so the axes of a group stay together, tokens first.
         return sorted(
             found, key=lambda one: [(name is None, name or "") for name in one.group.values()]
         )
@@ -165,9 +165,9 @@ def estimates(
 def _calls(
     connection: Connection, scope: Scope, by: tuple[str, ...]
 ) -> dict[tuple[Any, ...], dict[str, _Calls]]:
-    """Return the calls in scope by group and axis, where they had an estimate."""
+    """Return the calls in scope with an estimate, by group and axis."""
     e = entries.c
-    # What a call used may have been corrected since.
+    # The usage of a call may have been corrected since.
     last, joined = with_newest_of_lease(e.lease, scope.where.as_of)
     granted = entries.alias("granted")
     of_lease = (granted.c.pool_id == e.pool_id) & (granted.c.seq == e.lease)
@@ -209,7 +209,7 @@ def _calls(
 
 
 class _Calls(NamedTuple):
-    """What calls were estimated to use, what they used, and whether that leaves out a figure.
+    """The estimates of calls, their usage, and whether that leaves out a figure.
 
     Three arrays, 17 bytes a call.
     """

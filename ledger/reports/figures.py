@@ -1,4 +1,4 @@
-"""The figures that all reports count with, and the one query that computes them."""
+"""The figures of all reports, and the one query that computes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from ledger.store.schema import attributions, entries
 
 PROVENANCES = tuple(str(provenance) for provenance in Provenance)
 _SPLIT = AMOUNTS
-"""The amounts that are also given by provenance."""
+"""The amounts that are also reported by provenance."""
 
 Label = Callable[[Any], ColumnElement[Any]]
 """Returns the column to group by, given the columns of the innermost query."""
@@ -69,9 +69,10 @@ class Figures:
         estimated_input_tokens: Input tokens estimated when the calls were admitted.
         estimated_output_tokens: Output tokens estimated when the calls were admitted.
         estimated_total_tokens: All tokens estimated when the calls were admitted.
-        estimated_cost_micros_usd: The cost estimated then, in millionths of a US dollar.
-        first_at: When the first entry happened, None where there is none.
-        last_at: When the last entry happened, None where there is none.
+        estimated_cost_micros_usd: The cost estimated when the calls were admitted, in millionths of
+            a US dollar.
+        first_at: When the first entry happened, None if there is none.
+        last_at: When the last entry happened, None if there is none.
         attempts: Entries that record what an attempt used: settlements, observations and imports.
         releases: Calls that were closed unused.
         expiries: Holds that ended by time-out; what they assume is in the amounts.
@@ -79,8 +80,8 @@ class Figures:
         corrections: Entries that correct earlier ones.
         imports: Calls of the past that were imported.
         unpriced: Attempts, and charges that expiry assumed, that leave out a figure which their
-            pool limits: tokens without a cost, or parts without a total. What they really cost is
-            not in these figures.
+            pool limits: tokens without a cost, or parts without a total. Their real cost is not in
+            these figures.
         cache_creation_tokens: Input tokens that were written to the provider's cache.
         cache_read_tokens: Input tokens that were read from the provider's cache.
         reasoning_tokens: Output tokens that were used for reasoning.
@@ -154,7 +155,7 @@ AsOf = ColumnElement[int] | int | None
 def is_open(as_of: AsOf) -> ColumnElement[bool]:
     """Return the condition for a reservation with a lease that has not ended, or not by `as_of`."""
     _end, is_end = _end_of_lease(as_of)
-    # SQLite plans a statement anew for each value of a parameter that a partial index depends on.
+    # SQLite plans a statement again for each value of a parameter on which a partial index depends.
     return and_(text(sql([EntryKind.RESERVATION], "entries.kind")), ~exists().where(is_end))
 
 
@@ -190,8 +191,8 @@ def aggregate(
 def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool) -> Select[Any]:
     """Return the query of figures; its parameters are the values of a filter of this shape.
 
-    Entries are first added up by kind and provenance, and by pool and attribution where there are
-    labels. Few rows are left, and only these are joined to the texts and tags of attributions.
+    Entries are first summed by kind and provenance, and with labels also by pool and attribution.
+    Only the few resulting rows are joined to the texts and tags of attributions.
     """
     a = attributions.c
     parts = _parts(shape, sums, grained=grained, attributed=bool(labels))
@@ -218,16 +219,17 @@ def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool
 
 
 def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subquery:
-    """Return the entries of a shape, added up before texts and tags are joined; see `_query`."""
+    """Return the entries of a shape, summed before texts and tags are joined; see `_query`."""
     e, at = entries.c, shape.at
     as_of: AsOf = bindparam("as_of") if "as_of" in shape.asked else None
     end, is_end = _end_of_lease(as_of)
-    # The keys are not in the order of an index: SQLite would scan that whole index to avoid a sort.
+    # The keys are not in the order of an index, or SQLite would scan that whole index to avoid a
+    # sort.
     keys: list[ColumnElement[Any]] = [e.kind, e.provenance]
     columns = list(keys)
-    # A call stands beside its cost: under what its end says, which may name another model.
+    # A call counts with its cost under the attribution of its end, which may name another model.
     named = case((end.c.seq.is_(None), e.attribution_id), else_=end.c.attribution_id)
-    # Only a filter that needs it: what entries say themselves is in an index.
+    # Only for filters that need it, since the entries' own attribution is in an index.
     compared = named if shape.reported else e.attribution_id
     if attributed:
         keys += [e.pool_id, literal_column("attribution")]
@@ -264,7 +266,7 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
 
 
 def _end_of_lease(as_of: AsOf) -> tuple[FromClause, ColumnElement[bool]]:
-    """Return the entry that ends the lease of a reservation, or of a part, and how it is joined."""
+    """Return the entry that ends the lease of a reservation or observation, and its join."""
     end = entries.alias("lease_end")
     found: list[Any] = [
         text(sql(LEAVES_OPEN, "entries.kind")),
@@ -278,7 +280,7 @@ def _end_of_lease(as_of: AsOf) -> tuple[FromClause, ColumnElement[bool]]:
 
 
 def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:
-    """Return the figures, added up over parts of each kind and provenance."""
+    """Return the figures, summed over the parts by kind and provenance."""
     c = parts.c
     reserved = c.kind == EntryKind.RESERVATION
     attempted = c.kind.in_(CORRECTABLE)
@@ -287,7 +289,7 @@ def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:
         "open_leases": (reserved, c.open),
         "attempts": (attempted, c.entries),
         "late": (attempted, c.late),
-        # Of reservations that were let through nothing is charged; an expiry may charge them.
+        # A reservation itself is not charged; its expiry may be.
         "unpriced": (~reserved, c.unpriced),
     }
     amounts: dict[str, tuple[str, ColumnElement[bool]]] = {

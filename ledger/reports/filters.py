@@ -44,9 +44,9 @@ ATTRIBUTED = ("run_id", "tenant", "agent", "operation", "provider", "model")
 class Filter:
     """Which entries a report is about; without any field, all of them.
 
-    Each entry is counted in the pool where it was made, and not again in the parents that it was
-    passed on to. A parent alone therefore counts what was spent from it directly; `descendants`
-    adds the pools below it.
+    Each entry is counted in the pool where it was made, and not again in the pools above that
+    mirror it. So a parent by itself counts only what was spent from it directly; `descendants` adds
+    the pools below it.
 
     Attributes:
         pools: Names of pools; none means all of them.
@@ -54,8 +54,8 @@ class Filter:
         parent: Only pools directly below this one.
         matching: Only pools whose names match this pattern, in which `*` stands for any text, `?`
             for one character and `[ab]` for one of these; upper and lower case differ.
-        state: Only pools that are open by now, only those that are closed, or both: without it
-            figures count both, and lists leave closed pools out.
+        state: Only pools that are open now, only closed ones, or both. By default figures count
+            both, and lists leave closed pools out.
         since: Only entries from this time on; it needs a time zone.
         until: Only entries before this time; it needs a time zone.
         run_id: Only entries of this run.
@@ -65,8 +65,8 @@ class Filter:
         provider: Only entries of this provider.
         model: Only entries of this model.
         tags: Only entries that have all of these tags, each with exactly this value.
-        as_of: The last entry that counts, of the one pool that is named. The report is then the
-            same for ever.
+        as_of: The last entry that counts, of the one pool that is named. The report then never
+            changes.
         basis: Which time counts.
     """
 
@@ -115,13 +115,13 @@ class Filter:
 
     @property
     def narrowed(self) -> bool:
-        """Whether pools are chosen by what they are, and not only by their names."""
+        """Whether pools are chosen by other properties than their names."""
         by_state = self.state not in {None, PoolState.ALL}
         return by_state or (self.parent, self.matching) != (None, None)
 
 
 Where = Filter | str
-"""A filter, or the name of a pool, which stands for the filter of that pool alone."""
+"""A filter, or the name of a pool, which stands for a filter with only that pool."""
 
 EVERYTHING = Filter()
 """The filter of all entries."""

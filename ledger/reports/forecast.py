@@ -1,4 +1,4 @@
-"""The forecast report: when a pool runs out if it is spent on at its recent rate."""
+"""The forecast report: when a pool runs out if spend continues at its recent rate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import entries
 
 WEEK = timedelta(days=7)
-"""How far back spend is added up if the caller does not say."""
+"""The default length of the window in which spend is summed."""
 
 _DAY_US = 86_400_000_000
 _MICROSECOND = timedelta(microseconds=1)
@@ -40,16 +40,17 @@ _LAST = to_micros("the end of the calendar", datetime.fromisoformat("9999-12-31T
 
 
 class Outlook(StrEnum):
-    """What becomes of a pool on one axis."""
+    """The outlook of a pool on one axis."""
 
     RUNS_OUT = "runs_out"
-    """It runs out at the time that is given."""
+    """It runs out at the stated time."""
 
     OUT = "out"
-    """It has run out: at most the stop threshold remains."""
+    """It has run out: what remains is at or below the stop threshold."""
 
     REFILLS = "refills"
-    """Not in this window, or not at all of a rolling limit: capacity comes back before."""
+    """Not in this window, since its capacity is restored before; or for a rolling limit, never at
+    this rate."""
 
     UNLIMITED = "unlimited"
     """Never: the capacity has no limit."""
@@ -67,20 +68,20 @@ class AxisForecast:
 
     Attributes:
         axis: `tokens`, `cost_micros_usd` or `requests`.
-        outlook: What becomes of it.
-        runs_out_at: When, if it runs out.
-        refills_at: When the window, or the limit's period, ends whose capacity runs out first; None
-            without windows, and for a rolling limit.
+        outlook: Whether it runs out.
+        runs_out_at: When it runs out, None if it does not.
+        refills_at: When the window or period of the capacity that runs out first ends; None without
+            windows, and for a rolling limit.
         decided_by: The pool whose capacity runs out first: this one, or one above that shares it.
         limit: The limit of that pool that runs out first; None for its own capacity or credits.
         capacity: The pool's own capacity, None if it has no limit.
-        remaining: What is left here, the answer of `remaining`: less than what is left of the
-            capacity, if a limit, the credits, or a pool above have less left, whether or not that
-            is what runs out first. None if nothing bounds the axis.
-        stop_threshold: What is kept back: at this much the pool has run out.
+        remaining: The answer of `remaining`: the least that the capacity, the limits, the credits
+            and the pools above have left, whichever runs out first. None if nothing bounds the
+            axis.
+        stop_threshold: What is kept back. The pool has run out when this much remains.
         held: What open leases hold.
-        spent: What was spent in the window, and what leases that are due are charged.
-        per_day: The rate of `spent`, in 24 hours.
+        spent: What was spent in the window, with what due leases will be charged.
+        per_day: The rate of `spent` per 24 hours.
     """
 
     axis: str
@@ -99,23 +100,23 @@ class AxisForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """When a pool runs out, and what is assumed.
+    """When a pool runs out, and the assumptions.
 
     Attributes:
         pool: The pool's name.
         now: The moment of the forecast.
         window_begin: Spend is added up from this time on, until `now`.
         window_s: The length of this window in seconds.
-        younger: Whether the pool is younger than the window that was asked for. The window is then
-            the pool's life.
+        younger: Whether the pool is younger than the window that was asked for. The window then
+            begins at the opening.
         basis: Which time of an entry puts it into the window.
         policy: The policy in force.
         axes: One forecast an axis.
-        unpriced: How many records of spend in the window leave out a figure that the pool limits:
-            the rate may be higher.
-        due: The leases that are due here, and in the pools below that share with this one.
-        steady: Assumed: spend goes on as in the window, evenly.
-        held_is_spent: Assumed: what open leases hold is used, so it is not among what remains.
+        unpriced: How many records of spend in the window leave out a figure that the pool limits,
+            so that the rate may be higher.
+        due: The due leases here, and in the pools below that share with this one.
+        steady: Assumed: spend continues evenly, at the rate of the window.
+        held_is_spent: Assumed: what open leases hold is spent, so it does not count as remaining.
         capacity_stays: Assumed: the pool is not adjusted.
     """
 
@@ -143,16 +144,16 @@ def forecast(
     as_of: int | None = None,
     basis: TimeBasis = TimeBasis.OCCURRED,
 ) -> Forecast:
-    """Return when a pool runs out at the rate at which it was spent of late.
+    """Return when a pool runs out at its recent rate of spend.
 
-    Spend that other pools passed on to this one uses its capacity, and is included. So does what is
-    spent of the pools above that share it: it has run out once one of them has.
+    Spend of pools below that share its capacity is included. The pools above count, too: this pool
+    has run out once one of them has.
 
     Args:
-        book: The books.
+        book: The store.
         pool: The pool's name.
-        window: How far back spend is added up; the pool's life if that is shorter.
-        now: The moment of the forecast, which has a time zone; without it the present one, or with
+        window: The length of time in which spend is summed; at most the time since the opening.
+        now: The moment of the forecast, which has a time zone; by default the present, or with
             `as_of` when that entry was recorded.
         as_of: As the pool stood at this entry.
         basis: Which time of an entry puts it into the window.
@@ -226,7 +227,7 @@ def _sums_of_usage(shape: Shape, sums: Sums) -> Select[Any]:
 def _sums_of_calls(shape: Shape, sums: Sums) -> Select[Any]:
     """Return the query that counts settled calls, by how much each entry moved the running count.
 
-    Counting entries would be wrong: the one that settles a carved pool stands for all its calls.
+    Counting entries would be wrong, since the settlement of a carved pool stands for all its calls.
     """
     before = entries.alias("before")
     name = f"committed_{REQUESTS.name}"
@@ -246,15 +247,15 @@ _SPENT = {
     _sums_of_usage: [axis.name for axis in AXES if axis.amount is not None],
     _sums_of_calls: [axis.name for axis in AXES if axis.amount is None],
 }
-"""Which axes each query adds up."""
+"""The axes that each query sums."""
 
 
 _Line = Sequence[tuple[PoolStatus, Mapping[str, int]]]
-"""A pool, and those above that share its capacity, each with what was spent of it."""
+"""A pool and those above that share its capacity, each with what was spent of it."""
 
 
 class _End(NamedTuple):
-    """What becomes of one capacity: of a pool, or of one of its limits."""
+    """The outlook of one capacity, of a pool or one of its limits."""
 
     outlook: Outlook
     at: Micros
@@ -284,7 +285,8 @@ def _axis(
         for pace in (Pace(spent[axis.name], begin, now),)
         for end in (*_ends(axis, one, pace), *_rolling(connection, axis, one, pace))
     ]
-    # The capacity that runs out first decides; of several, that of the lowest pool.
+    # The capacity that runs out first decides; of several at the same time, that of the lowest
+    # pool.
     first = min(ends, key=lambda end: (_URGENCY[end.outlook], end.at))
     stands, all_spent = line[0]
     spent = all_spent[axis.name]
@@ -305,7 +307,7 @@ def _axis(
 
 
 def _ends(axis: Axis, one: PoolStatus, pace: Pace) -> Iterator[_End]:
-    """Yield what becomes of a pool's credits, of its own capacity, and of limits by calendar."""
+    """Yield the outlook of a pool's credits, of its own capacity, and of its calendar limits."""
 
     def end(left: int | None, kept: int, until: Micros | None, limit: str | None) -> _End:
         outlook, at = _outlook(left, kept, pace)
@@ -332,19 +334,19 @@ def _ends(axis: Axis, one: PoolStatus, pace: Pace) -> Iterator[_End]:
 
 
 def _rolling(connection: Connection, axis: Axis, one: PoolStatus, pace: Pace) -> Iterator[_End]:
-    """Yield what becomes of each rolling limit of a pool, to which what was spent comes back."""
+    """Yield the outlook of each rolling limit of a pool, whose capacity is restored gradually."""
     for each in one.limits:
         if isinstance(each.limit.period, Rolling):
             outlook, at = _outlook(axis.left(each.remaining), 0, pace)
             if outlook is Outlook.RUNS_OUT:
                 found = used_up_at(connection, one, each, axis, pace)
-                # Of several that refill, those that say when come first.
+                # Of several that refill, those with a known time come first.
                 outlook, at = (Outlook.REFILLS, _LAST) if found is None else (outlook, found)
             yield _End(outlook, at, None, one.pool.name, each.limit.name)
 
 
 def _prepaid(axis: Axis, one: PoolStatus, kept: int, pace: Pace) -> tuple[Outlook, Micros]:
-    """Return what becomes of credits that are spent on evenly, and that expire one by one."""
+    """Return the outlook of credits that are spent evenly and expire one by one."""
     left = None if one.prepaid is None else axis.left(one.prepaid)
     held = getattr(one.balance.reserved, axis.name)
     credits = sorted(one.credits, key=lambda each: order_of_use(each.credit, each.seq))
@@ -373,7 +375,7 @@ def _prepaid(axis: Axis, one: PoolStatus, kept: int, pace: Pace) -> tuple[Outloo
 def _spend(
     pots: Sequence[tuple[Fraction, datetime | None]], amount: Fraction | int
 ) -> list[tuple[Fraction, datetime | None]]:
-    """Return what is left of credits, in the order of their use, once so much was spent."""
+    """Return what is left of credits, in the order of their use, after an amount was spent."""
     found = []
     for left, end in pots:
         taken = min(left, amount)
@@ -383,7 +385,7 @@ def _spend(
 
 
 def _outlook(left: int | None, kept: int, pace: Pace) -> tuple[Outlook, Micros]:
-    """Return what becomes of an amount that is spent on evenly, and when it has run out."""
+    """Return the outlook of an amount that is spent evenly, and when it has run out."""
     if left is None:
         return Outlook.UNLIMITED, pace.now
     if left <= kept:

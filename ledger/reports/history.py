@@ -1,4 +1,4 @@
-"""What calls have used so far: an estimate for the next one of their kind."""
+"""The output of past calls, as an estimate for the next one of the same kind."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class OutputHistory:
 
     Attributes:
         calls: How many calls.
-        percent: So many per cent of them had at most `output_tokens`.
-        output_tokens: The output of a call that was really made; None without any.
+        percent: The percentage of calls that had at most `output_tokens`.
+        output_tokens: The output of an actual call; None without calls.
     """
 
     calls: int
@@ -44,24 +44,24 @@ def output_history(
     """Return a percentile of the output of settled calls, by the nearest rank.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which calls: `Filter(model=..., operation=...)` for those of a kind.
         percent: 1 to 100; 100 is the largest output.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
         JournalDamagedError: A pool cannot be read.
-        InvalidInputError: The percentile is none; or `as_of` is an entry that the pool does not
-            have yet.
+        InvalidInputError: The percentile is not 1 to 100; or `as_of` is an entry that the pool does
+            not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
     if not check_amount("percent", percent, ceiling=_ALL):
         raise InvalidInputError("percent", f"must be 1 to {_ALL}")
 
     def query(connection: Connection, scope: Scope) -> list[int]:
-        # A corrected call counts as what the correction made of it.
+        # A corrected call counts with its corrected usage.
         last, joined = with_newest_of_lease(entries.c.lease, scope.where.as_of)
         output = func.coalesce(last.c.used_output_tokens, last.c.usage_output_tokens)
         found = select(output).select_from(joined)

@@ -19,7 +19,7 @@ class Increase:
     """How much more capacity would have let denials in, on one axis.
 
     Attributes:
-        half: Enough for at least half of the denials, each taken alone and all else unchanged.
+        half: Enough for at least half of the denials, each taken by itself, all else unchanged.
         most: Enough for at least nine in ten of them, each taken alone.
         each: Enough for any one of them, each taken alone.
         all: Enough for all of them together, even if each had then used all that it asked for.
@@ -65,7 +65,7 @@ def shortfall_of(
         return Shortfall(Totals(**top_up), asked, None)
     used = rules.counted(balance_of(row), window)
     lack = [
-        # Where a pool is strict, more than the threshold must remain, whatever is asked for.
+        # In a strict pool more than the threshold must remain, whatever is asked for.
         max(wanted, int(policy.strict)) + getattr(policy, axis.stop_threshold) + spent - capacity
         for axis, wanted, spent, capacity in zip(
             AXES, asked, used, (getattr(policy, name) for name in CAPACITIES), strict=True
@@ -77,7 +77,7 @@ def shortfall_of(
 def increase(short: Sequence[Lack]) -> Increase | None:
     """Return the increases for the denials of one axis, which are in the order of entries.
 
-    A call that one window had admitted would not have used capacity of the next window.
+    A call admitted in one window would not have used capacity of the next window.
     """
     if not short:
         return None

@@ -40,7 +40,7 @@ from ledger.store.statements import Prepared, rows_of_each
 
 _SECOND_US = 1_000_000
 _AGES_S = (60, 600, 3_600, 86_400, 604_800)
-"""Where one age group ends and the next begins: a minute, 10 minutes, an hour, a day, a week."""
+"""The boundaries of age groups: a minute, 10 minutes, an hour, a day, a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class AgedLease:
     Attributes:
         pool: The pool that granted it.
         lease: Its number.
-        phase: `open`, or `expired` where it holds nothing any more: also if it is due by then.
+        phase: `open`, or `expired` if it holds nothing any more; a due lease counts as expired.
         reserved_at: When the reservation was recorded.
         age_s: How many whole seconds ago that is.
         run_id: The run that the call named.
@@ -126,10 +126,10 @@ class Leases:
 
     Attributes:
         now: The moment.
-        stale_after_s: From what age on an open lease is stale.
+        stale_after_s: The age from which an open lease is stale, in seconds.
         ages: The open leases by age, the youngest first.
         stale: The stale ones, the oldest first.
-        late: Those that were used after they had expired.
+        late: The usage that was recorded after expiry.
     """
 
     now: datetime
@@ -147,15 +147,15 @@ def leases(
     stale_after_s: int = 3_600,
     left_out: LeftOut | None = None,
 ) -> Leases:
-    """Return the open leases by age, the stale ones, and those that were used late.
+    """Return the open leases by age, the stale ones, and usage after expiry.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
-        now: The moment at which ages are taken; without it the present one, or with `as_of` when
+        now: The moment at which ages are taken; by default the present, or with `as_of` when
             that entry was recorded.
         stale_after_s: From what age on an open lease is stale, in whole seconds.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -187,8 +187,8 @@ def with_newest_of_lease(lease: ColumnElement[int], as_of: AsOf) -> tuple[FromCl
     """Return the newest entry about each lease, and entries joined with it.
 
     Args:
-        lease: The lease of an entry behind which no end of the lease comes: the reservation of an
-            open one, or the end.
+        lease: The lease column of an entry after which its lease does not end: the reservation of
+            an open lease, or the end.
         as_of: The last entry that counts; None is no limit.
     """
     later, last = entries.alias("later"), entries.alias("last_entry")
@@ -206,14 +206,14 @@ def with_newest_of_lease(lease: ColumnElement[int], as_of: AsOf) -> tuple[FromCl
 
 
 def _open(conditions: Iterable[ColumnElement[bool]], as_of: AsOf) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
-    """Return the open leases of some entries, each with what its newest entry says it holds."""
+    """Return the open leases of some entries, each with its newest entry."""
     e, a = entries.c, attributions.c
     last, joined = with_newest_of_lease(e.seq, as_of)
     return (
         select(
             e.pool_id,
             e.seq,
-            e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
+            e.recorded_at.label("at"),  # the hold began then, whenever the call was made
             *(a[name] for name in ("run_id", "agent", "model")),
             case((has_expired(as_of), 1), else_=0).label("expired"),
             case((UNPRICED_ENTRY, 1), else_=0).label("unpriced"),
@@ -256,7 +256,7 @@ def _ages(found: Sequence[AgedLease]) -> list[LeaseAge]:
 def _granted(*, as_of: bool) -> Any:  # noqa: ANN401 - as `_open`
     """Return the open leases that one pool granted, from the entry `first` on.
 
-    A pool above repeats each lease of those that share with it, and is no second holder.
+    A pool above mirrors each lease of the pools that share with it; mirrors are not counted.
     """
     e = entries.c
     granted = [e.pool_id == bindparam("pool_id"), e.seq >= bindparam("first")]
@@ -309,9 +309,9 @@ def open_leases_of_each(
 def holding_of_each(
     connection: Connection, scope: Scope, now: Micros, *, first: Mapping[PoolId, int]
 ) -> dict[PoolId, tuple[int, int | None]]:
-    """Return how many leases that each pool granted hold something by now.
+    """Return how many leases that each pool granted hold something now.
 
-    Behind it comes the first of those that may hold something in any later look, None without one.
+    The second number is the first lease that may hold something in a later look, None without one.
     See `open_leases_of_each`.
     """
     query = _holding(as_of="as_of" in scope.values)
@@ -341,7 +341,7 @@ def _aged(row: Row | RowMapping, scope: Scope, now: Micros) -> AgedLease:
 
 def _late(connection: Connection, scope: Scope) -> list[LateUse]:
     e, a = entries.c, attributions.c
-    # Few leases expire, so the query looks up expiries first, then what came after each of them.
+    # Few leases expire, so the query searches expiries first, then the entries after each.
     expiry = entries.alias("expiry")
     query = (
         select(
@@ -367,7 +367,8 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
             *scope.conditions,
             text(sql([EntryKind.EXPIRY], "expiry.kind")),
             e.flags.bitwise_and(int(EntryFlag.LATE)) != 0,
-            # Corrections take back what was assumed, and what is recorded then is listed.
+            # Corrections of the assumed usage are left out, since the usage that replaced it is
+            # listed.
             e.kind.in_(CORRECTABLE),
         )
         .order_by(e.pool_id, e.seq)

@@ -1,4 +1,4 @@
-"""The live report: where pools stand and which leases are open, cheap enough to ask often."""
+"""The live report: the state of pools and their open leases, cheap enough to ask often."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Glance:
 
     Attributes:
         at: The moment.
-        pools: Where each pool stands.
+        pools: The status of each pool.
         leases: The leases that have not ended, the oldest first, a bounded number of each pool.
-        holding: How many leases of these pools hold something: each once, however many pools above
-            share what it holds.
+        holding: How many leases of these pools hold something. Each counts once, not again in pools
+            above.
         oldest: The entry of each pool from which the next glance needs to search for open leases.
             Pass it to that glance.
         left_out: What is wrong with each damaged pool that was left out, if no pool was named.
-        unpriced: How many records of usage of each pool are unpriced, where there are any; see
+        unpriced: How many records of usage of each pool are unpriced, if there are any; see
             `reports.unpriced`.
     """
 
@@ -62,10 +62,10 @@ def glance(
     never opens again, so with `oldest` the search starts at the lease that was the oldest.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which pools, or the name of one.
         oldest: `Glance.oldest` of the glance before.
-        now: The moment at which pools stand and ages are taken; without it the present one.
+        now: The moment of the statuses and ages; by default the present.
 
     Raises:
         UnknownPoolError: There is no such pool.
@@ -107,21 +107,21 @@ def search_from(stand: Iterable[PoolStatus], known: Mapping[PoolId, int]) -> dic
     """Return the pools in which a lease may be open, each with the entry to search from.
 
     Args:
-        stand: Where the pools stand.
+        stand: The statuses of the pools.
         known: What `searched_to` returned of each at an earlier look.
     """
     first = {}
     for one in stand:
         place = known.get(one.pool.pool_id, 1)
-        # Nothing is open where nothing was at the last look, and no entry was written since.
+        # Nothing is open if nothing was open at the last look and no entry was written since.
         if place != one.seq + 1:
-            # An entry that was seen is gone where a backup was restored.
+            # An entry that was seen is missing after a restored backup.
             first[one.pool.pool_id] = place if place <= one.seq else 1
     return first
 
 
 def searched_to(newest: int, oldest: int | None) -> int:
-    """Return the entry from which the next look needs to search: an ended lease stays ended.
+    """Return the entry from which the next look must search, since an ended lease stays ended.
 
     Args:
         newest: The pool's newest entry.

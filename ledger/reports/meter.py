@@ -1,4 +1,4 @@
-"""The meter: where pools stand, and what happened in them so far, cheap enough to ask for ever."""
+"""The meter: the state of pools and counts of what happened in them, for repeated readings."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from ledger.store.statements import Prepared, rows_of_each
 _FLAGS = {"overruns": EntryFlag.OVERRUN, "late": EntryFlag.LATE, "unpriced": EntryFlag.UNPRICED}
 
 METERED = (*COUNTED_AS, *_FLAGS)
-"""What is counted: kinds of entries by their names in reports, and flags."""
+"""The counts: kinds of entries, by their names in reports, and flags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One pool, by now.
+    """One pool at present.
 
     Attributes:
-        status: Where it stands.
+        status: Its status.
         open_leases: How many leases that it granted hold something.
         counted: How many calls it admitted (`requests`), denied (`denied`) and so on, by the names
             in `METERED`. A call counts in the pool that was asked, and not again in those above.
@@ -48,7 +48,7 @@ class Reading:
 
 
 class _Read(NamedTuple):
-    """How far a pool has been read.
+    """The progress of reading a pool.
 
     Attributes:
         seq: Its newest entry then.
@@ -65,16 +65,16 @@ _UNREAD = _Read(0, 1, dict.fromkeys(METERED, 0))
 
 
 class Meter:
-    """Reads pools again and again. Each reading counts only the entries behind the one before.
+    """Reads pools repeatedly. Each reading counts only the entries since the reading before.
 
     It may be shared by threads.
     """
 
     def __init__(self, book: Ledger, where: Where = EVERYTHING) -> None:
-        """Take what is read.
+        """Choose the pools to read.
 
         Args:
-            book: The books.
+            book: The store.
             where: Which pools, or the name of one.
         """
         self._book = book
@@ -83,7 +83,7 @@ class Meter:
         self._one = threading.Lock()
 
     def read(self, *, left_out: LeftOut | None = None) -> list[Reading]:
-        """Return the pools by now, on one snapshot, the oldest first.
+        """Return the present state of the pools, on one snapshot, the oldest first.
 
         Args:
             left_out: Gets what is wrong with each damaged pool that is left out: one of those that
@@ -107,7 +107,7 @@ class Meter:
         known: dict[PoolId, _Read] = {}
         for pool_id, status in stand.items():
             read = self._known.get(pool_id, _UNREAD)
-            # An entry that was read is gone where a backup was restored.
+            # An entry that was read is missing after a restored backup.
             known[pool_id] = _UNREAD if status.seq < read.seq else read
         oldest_of = {pool_id: read.oldest for pool_id, read in known.items()}
         first = search_from(stand.values(), oldest_of)
@@ -128,7 +128,7 @@ class Meter:
 def _counted(
     connection: Connection, known: Mapping[PoolId, _Read], stand: Mapping[PoolId, PoolStatus]
 ) -> dict[PoolId, Mapping[str, Any]]:
-    """Count what was written to each pool since it was read; pools without entries are left out."""
+    """Count the entries written to each pool since it was read; leave out pools without any."""
     asked = [
         {"pool": pool_id, "after": read.seq, "upto": stand[pool_id].seq}
         for pool_id, read in known.items()

@@ -29,7 +29,7 @@ _MARKS = tuple(
     f"{before}{GENERATOR} ".encode()
     for before in ('<meta name="generator" content="', '<svg data-generator="', "Software\0")
 )
-"""How a page, an SVG and a PNG of ours say who made them."""
+"""The marks by which a page, an SVG and a PNG name this library as their maker."""
 
 _HEAD_BYTES = 4_096
 """How many bytes of a file are searched for a mark, which stands near the beginning."""
@@ -40,7 +40,8 @@ _DATABASES = (
     b"\x37\x7f\x06\x83",
     b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7",
 )
-"""How an SQLite database, its write-ahead log (in both byte orders) and its journal begin."""
+"""The first bytes of an SQLite database, its write-ahead log (in both byte orders) and its
+journal."""
 
 Recognises = Callable[[BinaryIO], bool]
 """Tells whether an open file is one that the same command would write."""
@@ -63,8 +64,8 @@ def output_file(
     Args:
         to: The target.
         force: Replace any ordinary file that is no database.
-        keep: Files that are never written to, whatever `force` says: those of the store.
-        recognises: Tells whether a file is one of ours that has no mark: an export.
+        keep: Files that are never written to, even with `force`: those of the store.
+        recognises: Tells whether a file without a mark is one of ours, such as an export.
 
     Raises:
         InvalidInputError: The target is neither a name nor a binary stream; `keep` has something
@@ -174,7 +175,7 @@ def _refuse_database(to: object, path: Path, keep: Iterable[Path]) -> None:
 def _is_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except OSError:  # one of them does not exist
+    except OSError:  # one of the files does not exist
         return os.path.realpath(one) == os.path.realpath(other)
 
 
@@ -219,7 +220,7 @@ def _replaced(
             yield out
             out.flush()
             os.fsync(descriptor)
-            _refuse_database(to, path, keep)  # the target may have become a database meanwhile
+            _refuse_database(to, path, keep)  # the target may be a database by now
             if not named:
                 # `src_dir_fd` makes Python call linkat, which follows the link in /proc. linkat
                 # ignores its value, since the path is absolute.

@@ -22,7 +22,7 @@ from ledger.store.pools import leave_out
 from ledger.store.verifications import Progress, Verification
 
 BURN_DOWNS = 12
-"""How many pools' burn-downs there are at most: each reads some hundred entries."""
+"""How many burn-downs there are at most, since each reads some hundred entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +33,19 @@ class Overview:
         store: The store's address, without its password.
         at: When it was taken.
         where: Which entries it is about.
-        pools: Where each pool stands.
-        closed: How many closed pools are not among them: unless they are named, or asked for by
-            their state, closed pools are not listed. What was spent from them is counted all
-            the same.
-        burn_downs: How the twelve of them were spent that have spent most, from their opening on;
-            the one that has spent most is the first.
+        pools: The status of each pool.
+        closed: How many closed pools are not listed, since they are neither named nor asked for by
+            their state. Their spend is counted nevertheless.
+        burn_downs: The burn-downs of the twelve pools that have spent most since their opening, the
+            largest first.
         spend: Spend by day and model.
         runs: What each run cost, the earliest first.
         estimates: How good estimates were, by model.
         leases: The open leases.
         verified: What verifying each pool found; None if it was not asked for.
-        unpriced: How many records of usage of each pool are unpriced, where there are any.
-        due: The leases that these pools granted and that are due: pools count them, spend does not.
+        unpriced: How many records of usage of each pool are unpriced, if there are any.
+        due: The due leases that these pools granted, which are counted in `pools` and not in
+            `spend`.
         left_out: What is wrong with each damaged pool that one of these parts leaves out, as a
             whole or from some entry on.
         standby: How far the store has come, if it is a standby.
@@ -80,13 +80,12 @@ def overview(
     """Return what a page about the books shows.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool. Balances are those of whole pools, and they
             are verified as a whole, whatever else is chosen.
         zone: The time zone of days, by its IANA name.
-        now: The moment at which pools stand and the ages of leases are taken; without it the
-            present one.
-        verify: Whether every entry is checked, which takes as long as the journal is.
+        now: The moment of the statuses and of the ages of leases; by default the present.
+        verify: Whether every entry is checked, which takes time in proportion to the journal.
         progress: Called with how many more entries are checked.
 
     Raises:
@@ -114,7 +113,7 @@ def overview(
             leave_out([error], None if chosen.pools else lost)
     verified = None
     if verify:
-        # None is the whole store, which also finds entries that belong to no pool.
+        # None verifies the whole store, which also finds entries that belong to no pool.
         asked = names if chosen.pools or chosen.narrowed else [None]
         verified = [one for name in asked for one in book.verify(name, progress=progress)]
     return Overview(

@@ -1,4 +1,4 @@
-"""Where a pool stood at one of its entries: its balance, and the policy in force."""
+"""The state of a pool at one of its entries: its balance and the policy in force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIDES = tuple(f"{side}_{name}" for side in ("committed", "reserved") for name in
 """The columns of a balance."""
 
 _TERMS = ("seq", "flags", "recorded_at", "policy_seq", "window_seq")
-"""The columns that say when, and under what terms, an entry was written."""
+"""The columns that say when an entry was written, and under what terms."""
 
 
 _COLUMNS = Columns(entries, (*_TERMS, *SIDES))
@@ -44,20 +44,20 @@ class Position(NamedTuple):
     policy_seq: int
     closed: bool = False
     credits: rules.Credits | None = None
-    """The pool's credits, where they were looked for."""
+    """The pool's credits, if they were read."""
     limits: rules.Limits | None = None
-    """The limits of its policy, where they were looked for."""
+    """The limits of its policy, if they were read."""
 
     @property
     def remaining(self) -> Remaining:
-        """What was left of its own capacity under that policy, in that window, and of these."""
+        """What was left: the least of its own capacity, these limits and these credits."""
         return rules.remaining(self.policy, self.balance, self.window, self.limits, self.credits)
 
 
 def asked_moment(book: Ledger, where: Where, now: datetime | None) -> Micros | None:
-    """Return the moment that a report is asked for: as given, or the present by the store's clock.
+    """Return the moment of a report: as given, or the present by the store's clock.
 
-    None with `as_of`, where it is the time of that entry.
+    None with `as_of`, when it is the time of that entry.
 
     Raises:
         InvalidInputError: A moment without a time zone, or an argument of another type.
@@ -97,7 +97,7 @@ def _newest(shape: Shape) -> Select[Any]:
 
 
 def newest(connection: Connection, scope: Scope) -> Position | None:
-    """Return the pool at the newest entry in scope, None where there is no entry.
+    """Return the pool at the newest entry in scope, None if there is no entry.
 
     Raises:
         JournalDamagedError: The policy in force, or the window, cannot be read.
@@ -130,7 +130,7 @@ def unpriced_in(connection: Connection, scope: Scope) -> int:
 
 
 def unpriced_of_each(connection: Connection, scope: Scope) -> dict[str, int]:
-    """Return the same for each pool that has any, by its name."""
+    """Return that number by the pool's name, for each pool that has any."""
     own = entries.c.pool_id
     query = (
         select(own, func.count())

@@ -1,4 +1,4 @@
-"""Percentiles by the nearest rank: always one of the values, never an interpolated one."""
+"""Percentiles by the nearest rank: always one of the values, never interpolated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What refused a call, in words: the capacity, the limit or the credits, of which pool and axis."""
+"""What refused a call, in words: a capacity, limit or credits, with the pool and axis."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ REFUSAL_COLUMNS = tuple(
     if axis.amount is not None
     for side, name in (("estimate", axis.amount), ("budget", axis.name))
 )
-"""The columns of a denial, beside its detail, that `refusal_of` reads."""
+"""The columns of a denial that `refusal_of` reads, in addition to its detail."""
 
 
 def refusal_of(row: Row, figures: Mapping[str, Any]) -> str:
-    """Return what refused a call: `limit rate of org, requests`, say.
+    """Return what refused a call, such as `limit rate of org, requests`.
 
-    Where enough was left on every axis, what is kept back refused: on which, the denial does not
-    say where several have a limit.
+    If enough was left on every axis, the stop threshold refused. If several axes have a limit, the
+    denial does not say on which.
 
     Args:
         row: The denial.
-        figures: What its detail says of it.
+        figures: The figures in its detail.
     """
     if figures["reason"] == "request_budget":
         return _with_axes("request budget", [axis for axis in AXES if _is_over_budget(axis, row)])

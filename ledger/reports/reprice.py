@@ -1,4 +1,4 @@
-"""What recorded calls would have cost by other prices; nothing is written."""
+"""The report on repricing: what recorded calls would have cost by other prices."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NO_USAGE = Usage.zero()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repriced:
-    """The entries of one model that have one answer.
+    """The entries of one model with the same result.
 
     Attributes:
-        provider: The provider, None where the calls named none.
+        provider: The provider, None if the calls named none.
         model: The model.
-        entries: How many settlements and observations, and expiries that assumed what was used.
-        cost_micros_usd: What they cost as they are recorded, corrections included.
+        entries: How many settlements, observations, and expiries with assumed usage.
+        cost_micros_usd: Their recorded cost, corrections included.
         corrected_micros_usd: How much of that corrections added; below 0 if they took some away.
         repriced_micros_usd: What they would have cost; None if they cannot be priced.
         priced_by: Source and version of the prices; None if they cannot be priced.
@@ -77,19 +77,20 @@ def reprice(
 ) -> list[Repriced]:
     """Return what recorded calls would have cost by other prices.
 
-    Each settlement and observation is priced for itself from what it says it used, by kind where
-    its detail has the kinds, and from its tokens otherwise. What a correction says counts.
+    Each settlement and observation is priced by its own usage: by the kinds of tokens in its
+    detail, or else by its tokens. Corrected usage counts as corrected.
 
     Args:
-        book: The books.
+        book: The store.
         prices: The other prices.
         where: Which entries.
-        at: By the prices of that time; without it, by those of each call's own time.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        at: The time whose prices are used; by default the time of each call.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Returns:
-        Those that can be priced first, then those that cannot, each by their recorded cost.
+        First the entries that can be priced, then those that cannot, each in the order of recorded
+        cost.
 
     Raises:
         UnknownPoolError: There is no such pool.
@@ -148,16 +149,16 @@ def _of_pool(
     prices: PriceList,
     at: datetime | None,
 ) -> Iterator[tuple[_Place, dict[str, int]]]:
-    """Yield for each entry where it is counted, and its costs by name."""
+    """Yield for each entry the group in which it counts, and its costs by name."""
     corrected: dict[int, Usage] = {}
     restated: set[int] = set()
-    # Corrections come later than what they correct, and are few.
+    # Corrections come later than the corrected entries, and are few.
     only = query.where(entries.c.kind == EntryKind.CORRECTION)
     for row in stream(book, only, after=0, end=end):
         try:
             detail = detail_of(row)
             corrected[detail["corrects"]] = Usage(**detail["to"])
-            if "late" in detail:  # usage that takes the place of what was assumed
+            if "late" in detail:  # usage that replaces the assumed usage
                 restated.add(detail["corrects"])
         except UNREADABLE as error:
             raise unreadable(pool, row["seq"], error) from error
@@ -168,7 +169,7 @@ def _of_pool(
             charged = Usage(**USAGE.of(row))
             usage = corrected.get(row["seq"], charged)
             if usage == NO_USAGE:
-                continue  # what an expiry assumed, until the call itself was recorded
+                continue  # assumed usage, before the real usage was recorded
             place, repriced = _priced(row, detail_of(row), usage, prices, at)
             costs = {"recorded": usage.cost_micros_usd, "repriced": repriced}
             if row["seq"] not in restated:

@@ -1,4 +1,4 @@
-"""When a rolling limit is used up, if its pool is spent on evenly."""
+"""When a rolling limit is used up, if its pool is spent evenly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ledger.store.history import StoredHistory
 from ledger.store.statements import rows_of_each
 
 _STEPS = 100
-"""In how many steps at most the length of a limit is looked through."""
+"""The most steps in which the length of a limit is searched."""
 
 
 class Pace(NamedTuple):
-    """How fast an axis of a pool is spent on: how much, from when until now."""
+    """The rate of spend on an axis of a pool: how much was spent, from when until now."""
 
     spent: int
     begin: Micros
@@ -34,11 +34,11 @@ class Pace(NamedTuple):
 def used_up_at(
     connection: Connection, one: PoolStatus, limit: LimitStatus, axis: Axis, pace: Pace
 ) -> Micros | None:
-    """Return when nothing is left of a rolling limit, None if that never comes to pass.
+    """Return when nothing is left of a rolling limit, None if that never happens.
 
-    What was spent comes back when it no longer counts, each entry at its time. What is held does
-    not. The answer is exact where nothing comes back before, and early by at most a hundredth of
-    the limit's length where much comes back in small parts.
+    Usage is freed when it no longer counts, each entry at its own time. Held amounts are not freed.
+    The answer is exact if nothing is freed before, and otherwise early by at most a hundredth of
+    the limit's length.
 
     Args:
         connection: A transaction.
@@ -52,16 +52,16 @@ def used_up_at(
     history = StoredHistory(partial(rows_of_each, connection), one.pool, upto=one.seq)
 
     def passed(at: Micros) -> int:
-        """Return how much of what was ever committed no longer counts at a time."""
+        """Return how much of all that was committed no longer counts at a time."""
         since = rules.since(limit.limit, at)
         return int(getattr(history.base(history.newest_before(since), since), axis.name))
 
     at, by_now = pace.now, passed(pace.now)
     back = 0
-    # Behind it only what is spent from now on counts: as much at any time.
+    # After that only spend from now on counts, which is the same amount at any time.
     while at < pace.now + length:
         empty = pace.lasts_until(left + back)
-        if empty <= at:  # within the step that led here
+        if empty <= at:  # search within the last step
             return at
         if empty > pace.now + length:
             return None

@@ -41,8 +41,8 @@ class RunTree:
         run_id: The caller's run, None for calls that named none.
         parent_run_id: The run that it is a part of; of several that were named, the first.
         depth: How many runs are above it; 0 for a run without a parent.
-        own: What the run itself did, None where it is only named as a parent.
-        with_subruns: What the run and everything below it did.
+        own: What the run itself did, None if it is only named as a parent.
+        with_subruns: What the run and all runs below it did.
     """
 
     run_id: str | None
@@ -58,9 +58,9 @@ def runs(
     """Return what each run cost, the earliest first.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -78,12 +78,12 @@ def run_trees(
     """Return what each run cost with its sub-runs: each run is followed by those below it.
 
     If the filter names a run, the tree begins at that run. Runs that name each other as parents in
-    a cycle make a tree too: it ends where the next run is already in it.
+    a cycle make a tree, too, which ends before a run that is already in it.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -119,7 +119,7 @@ def _tree(
     walk = list(_below(head, children))
     totals: dict[str | None, list[Figures]] = defaultdict(list)
     trees = []
-    for run, depth in reversed(walk):  # from the leaves up: each run is added to one parent once
+    for run, depth in reversed(walk):  # from the leaves up
         figures = own[run]
         if figures is not None:
             totals[run].append(figures)
@@ -179,7 +179,7 @@ def _heads(
                 break
             at = above
         else:
-            if at in path:  # a cycle, found for the first time: the walk begins here
+            if at in path:  # a new cycle: the walk begins here
                 heads.append(at)
     return heads
 

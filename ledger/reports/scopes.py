@@ -29,7 +29,7 @@ UNPRICED_ENTRY = entries.c.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a filter asks for, without the values: filters of one shape make one WHERE clause.
+    """A filter without its values. Filters of one shape have the same WHERE clause.
 
     Queries are cached by shape. SQLAlchemy takes longer to build a query than the database takes
     to look up a run, a day or a balance: ten times as long for a run (docs/performance.md).
@@ -38,7 +38,7 @@ class Shape:
         asked: The names of the values that an entry is compared with.
         tags: The names of the tags among them; their values are `tag_0`, `tag_1` and so on.
         basis: Which time counts.
-        mirrors: Whether what other pools passed on to a pool counts too.
+        mirrors: Whether mirrors of other pools' entries count, too.
     """
 
     asked: frozenset[str]
@@ -56,7 +56,7 @@ class Shape:
 
     @property
     def reported(self) -> bool:
-        """Whether an entry is compared with what an answer may say otherwise than its request."""
+        """Whether a compared value may differ between a request and its answer."""
         return bool(self.tags or self.asked & {"model", "provider"})
 
     def conditions(
@@ -75,7 +75,7 @@ class Shape:
         if "pools" in asked:
             found.append(e.pool_id.in_(value("pools")))
         elif asked & {"since", "until"}:
-            # All pools, spelled out: the index of times begins with the pool.
+            # All pools are listed, since the index of times begins with the pool.
             found.append(e.pool_id.in_(select(pools.c.pool_id)))
         if not self.mirrors:
             found.append(e.origin_seq.is_(None))
@@ -100,7 +100,7 @@ class Shape:
         ]
         if not wanted:
             return []
-        # The attributions are few and the entries many: look the few up first.
+        # There are few attributions and many entries, so the attributions are looked up first.
         found: Any = select(a.pool_id, a.attribution_id).where(*wanted)
         return [tuple_(entries.c.pool_id, attribution).in_(found)]
 
@@ -114,9 +114,9 @@ class Scope:
         pools: The names of the pools that it selects, by their numbers.
         shape: The shape of its query.
         values: The values of the query's parameters, by their names in the shape.
-        infos: The pools that were looked up: those that it selects and all above them, a parent
-            before what is below it. There may be others.
-        newest: Gets the newest entry of each pool that is read, by its number.
+        infos: The pools that were looked up, a parent before its children: the selected ones, all
+            above them, and maybe others.
+        newest: Filled with the newest entry of each pool that is read, by the pool's number.
     """
 
     where: Filter
@@ -128,7 +128,7 @@ class Scope:
 
     @property
     def pool(self) -> PoolId:
-        """The pool, where the report is about exactly one."""
+        """The pool, if the report is about exactly one."""
         (pool_id,) = self.pools
         return pool_id
 
@@ -151,7 +151,7 @@ class Scope:
         )
 
     def name(self, pool_id: PoolId) -> str:
-        """Return a pool's name, or what `verify` calls it where entries belong to no pool."""
+        """Return a pool's name, or the name that `verify` uses for entries without a pool."""
         return self.pools.get(pool_id, f"(pool {pool_id})")
 
     def without(self, damaged: Collection[PoolId]) -> Scope:
@@ -193,14 +193,14 @@ def snapshot(
     """Run a report's query on one snapshot; if it fails, again without the damaged pools.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries.
-        query: Called with the connection, and the filter as it was looked up there.
-        mirrors: Whether what other pools passed on to a pool counts too: only where the report is
-            about one pool's own balance.
-        left_out: Gets what is wrong with each pool that is left out; only where no pool is named.
+        query: Called with the connection and the scope of the filter.
+        mirrors: Whether mirrors of other pools' entries count, too, for reports about one pool's
+            balance.
+        left_out: A list that gets the error of each pool that is left out, if no pool is named.
             Without it the first of these errors is raised.
-        named: Whether damaged pools are left out that are named, too.
+        named: Whether damaged pools are left out even if they are named.
 
     Raises:
         JournalDamagedError: A pool cannot be read.
@@ -244,10 +244,10 @@ def _without_damaged(
     left_out: LeftOut | None,
     error: Exception,
 ) -> tuple[T, LeftOut]:
-    """Run a query again that failed, without the damaged pools that it failed for."""
+    """Run a failed query again, without the damaged pools that made it fail."""
     lost: LeftOut = []
-    # One search finds the damaged pools. It does not find entries that contradict each other: the
-    # query does, and its error names the pool.
+    # One search finds unreadable pools. Entries that contradict each other are found only by the
+    # query, whose error names the pool.
     damaged = book.read(lambda connection: find_damage(connection, scope.pools))
     while True:
         if isinstance(error, JournalDamagedError):
@@ -278,7 +278,7 @@ def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
 def _looked_up(
     connection: Connection, where: Filter, *, mirrors: bool, named: bool = False
 ) -> tuple[Scope, LeftOut]:
-    """Look a filter up; also return what is wrong with damaged pools, which it leaves out."""
+    """Look a filter up; also return the errors of damaged pools, which are left out."""
     infos, chosen, damaged = _pools(connection, where, named=named)
     values: dict[str, Any] = {
         name: given for name in ATTRIBUTED if (given := getattr(where, name)) is not None
@@ -301,8 +301,8 @@ def _looked_up(
 def _pools(
     connection: Connection, where: Filter, *, named: bool
 ) -> tuple[list[PoolInfo], dict[PoolId, str], LeftOut]:
-    """Return pools, those of them that a filter selects, and what is wrong with damaged ones."""
-    # A store may hold many pools, and most reports name one.
+    """Return pools, those that a filter selects, and the errors of damaged ones."""
+    # Only the named pools are read, since a store may hold many.
     few = where.pools and not where.descendants and where.parent is None
     infos, damaged = (
         find_lines(connection, pools.c.name, where.pools) if few else find_pools(connection)
@@ -317,7 +317,7 @@ def _pools(
             raise UnknownPoolError(name)
     chosen = {ids[name] for name in where.pools if name not in broken}
     if where.descendants:
-        for info in infos:  # a parent comes before what is below it
+        for info in infos:  # a parent comes before its children
             if info.parent_id in chosen:
                 chosen.add(info.pool_id)
     wanted = [info for info in infos if not where.pools or info.pool_id in chosen]
@@ -329,7 +329,7 @@ def _pools(
         closed = closed_pools(connection)
         sought = where.state is PoolState.CLOSED
         wanted = [info for info in wanted if (info.pool_id in closed) is sought]
-    # Where a damaged pool lies is not known: it may be below one of those that are named.
+    # The place of a damaged pool is not known; it may be below a named pool.
     every = where.descendants or not where.pools
     lost = [error for error in damaged.values() if every or error.pool in where.pools]
     return infos, {info.pool_id: info.name for info in wanted}, lost
@@ -339,7 +339,7 @@ def _checked_as_of(connection: Connection, pool_id: PoolId, name: str, as_of: in
     newest = newest_seqs(connection, [pool_id]).get(pool_id, 0)
     if type(newest) is not int:
         raise not_a_number(name, newest)
-    # A report as of an entry that is not there yet would change when entries are added.
+    # A report as of an entry that does not exist yet would change when entries are added.
     if not 1 <= as_of <= newest:
         raise InvalidInputError("as_of", f"the pool has entries 1 to {newest}, and no {as_of}")
     return as_of

@@ -22,7 +22,7 @@ from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.scopes import Scope, snapshot
 
 OTHER = "other"
-"""The row that stands for the groups that are not among the most expensive."""
+"""The name of the row that stands for all groups that are not among the most expensive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class SpendRow(Figures):
     """One group.
 
     Attributes:
-        group: The group's value in each dimension, None where a call named none.
+        group: The group's value in each dimension, None if a call named none.
         groups: How many groups the row stands for: 1, or for the row `other` the number of groups
             that are not among the most expensive.
     """
@@ -67,18 +67,18 @@ def spend(
 ) -> Spend:
     """Return spend by one or more dimensions.
 
-    A call that has ended is counted, with its estimate and all its usage, under what its end says:
-    a model that answered in place of another one has them. An open one is counted under its
-    reservation, and what was observed of it under what the observation says.
+    A call that has ended counts, with its estimate and all its usage, under the attribution of its
+    end, so under the model that answered. An open call counts under its reservation, and its
+    observed usage under the observations.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which entries, or the name of a pool.
         by: Any of hour, day, week, month, model, provider, tenant, agent, operation, run, pool,
             and `tag:NAME`.
         zone: The time zone of hours, days, weeks and months, by its IANA name.
-        top: Only so many groups, the most expensive ones; the others become one row.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        top: How many groups to return, the most expensive ones; the others become one row.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -139,7 +139,7 @@ def _cut(
     units: Sequence[Unit],
     zone: ZoneInfo,
 ) -> tuple[list[Any], dict[int, list[str]]]:
-    """Return rows by pieces of time that each lie in one bucket, and the buckets of each piece.
+    """Return rows by pieces of time that each lie in one bucket, with the buckets of each piece.
 
     Most zones are whole hours from UTC, so pieces of an hour are enough. If a piece does not lie
     in one bucket, the next smaller length is tried.

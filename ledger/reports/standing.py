@@ -1,4 +1,4 @@
-"""Where pools stand: policy, balance and what is left of each, all on one snapshot."""
+"""The state of pools: policy, balance and what is left of each, on one snapshot."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ from ledger.store.statements import rows_of_each
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresentWindow:
-    """The window that a pool is in by now.
+    """The present window of a pool.
 
     Attributes:
         start: When it began.
         end: When it ends.
         committed: What was spent in it.
         carried: What was carried into it.
-        begun: Whether it has begun. It has not where it is the session that a call at the present
-            moment would begin.
+        begun: Whether it has begun; False for the session that a call now would begin.
     """
 
     start: datetime
@@ -66,18 +65,18 @@ def standing(
     now: datetime | None = None,
     left_out: LeftOut | None = None,
 ) -> list[PoolStatus]:
-    """Return where the pools of a filter stand by now, the oldest pool first.
+    """Return the present status of a filter's pools, the oldest pool first.
 
-    What other pools passed on to a pool has moved its balance, and is included. Only the filter's
-    pools and its `as_of` count, since a balance is that of a whole pool.
+    Mirrors of other pools' entries have moved the balance and are included. Of the filter only the
+    pools and `as_of` count, since a balance belongs to a whole pool.
 
     Args:
-        book: The books.
-        where: Which pools, or the name of one. With `as_of` the pool is as that entry left it, and
-            what is left is of its own capacity and limits alone.
-        now: The moment: what is due by then has expired, and what has ended by then has rolled
-            over. Without it the present one, or with `as_of` when that entry was recorded.
-        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+        book: The store.
+        where: Which pools, or the name of one. With `as_of` the status is that after the entry, and
+            pools above do not count in what is left.
+        now: The moment at which due leases count as expired and ended windows as rolled over. By
+            default the present, or with `as_of` when that entry was recorded.
+        left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 
     Raises:
@@ -102,12 +101,12 @@ def unpriced(
 ) -> dict[str, int]:
     """Return how many records of usage of each pool leave out a figure that the pool limits.
 
-    That is `Figures.unpriced` for what moved a pool's balance, what other pools passed on to it
-    included. Less is left there in truth, unless they were corrected since. Pools that have none
-    are left out. An index holds these entries, so that only they are read.
+    That is `Figures.unpriced` over all entries that moved a pool's balance, mirrors included.
+    Unless these were corrected since, less is left than stated. Pools without any are left out. An
+    index holds these entries, so only they are read.
 
     Args:
-        book: The books.
+        book: The store.
         where: Which pools, or the name of one, and which of their entries.
         left_out: Gets what is wrong with each damaged pool of the whole store. Without it, the
             first of these errors is raised.
@@ -121,15 +120,15 @@ def unpriced(
 
 
 def standing_in(connection: Connection, scope: Scope, now: Micros | None) -> list[PoolStatus]:
-    """Return where the pools in scope stand; see `standing`."""
+    """Return the status of the pools in scope; see `standing`."""
     journals = journals_in(scope)
     return _statuses(connection, scope, [journals[pool_id] for pool_id in scope.pools], now)
 
 
 def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolStatus]:
-    """Return where the one pool in scope stands, then those above that share its capacity.
+    """Return the status of the one pool in scope, then of those above that share its capacity.
 
-    With `as_of` it is the pool alone: an entry does not say how those above stood.
+    With `as_of` only that of the pool, since an entry does not show the state of pools above.
     """
     pool = journals_in(scope)[scope.pool]
     above = pool.lineage[1:] if scope.where.as_of is None else ()
@@ -137,7 +136,7 @@ def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolSt
 
 
 def own_in(connection: Connection, scope: Scope, now: Micros) -> stored.Present:
-    """Return the one pool in scope by now, apart from those above it."""
+    """Return the present state of the one pool in scope, without those above it."""
     pool = journals_in(scope)[scope.pool]
     found = stored.own(pool, stored.present_of_each(connection, [pool], now))
     scope.newest[scope.pool] = found.head.seq
@@ -178,7 +177,7 @@ def _status(
     except JournalDamagedError as error:
         if error.pool == pool.info.name:
             raise
-        # What is left of a pool is not known without those above it.
+        # Without the pools above, what is left of a pool is not known.
         reason = f"a pool above cannot be read: {error}"
         raise JournalDamagedError(pool=pool.info.name, seq=1, reason=reason) from error
 
@@ -186,7 +185,7 @@ def _status(
 def _as_of(
     connection: Connection, scope: Scope, pool: PoolJournal, now: Micros | None
 ) -> PoolStatus:
-    """Return a pool as an entry left it, in the window of `now` if that is given."""
+    """Return a pool after an entry, in the window of `now` if that is given."""
     found = newest(connection, scope.whole(pool.info.pool_id))
     if found is None:
         raise JournalDamagedError(pool=pool.info.name, seq=1, reason=NO_OPENING)

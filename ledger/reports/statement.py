@@ -74,20 +74,20 @@ class Statement:
         closing: The balance after the last entry, as that entry holds it.
         seq: The last entry.
         policy: The policy in force at it.
-        balance: The balance by now, in which leases that are due have expired; that of the last
-            entry if the range ends earlier.
-        remaining: What is left here by now, nothing once the pool is closed; what was left of its
-            own capacity at the last entry if the range ends earlier.
+        balance: The present balance, in which due leases have expired; that of the last entry if
+            the range ends earlier.
+        remaining: What is left now, nothing once the pool is closed. If the range ends earlier,
+            what was left of its own capacity at the last entry.
         window: The window that it is by then, None without windows.
         opening_seq: The entry before the range, 0 if it begins with the first.
-        until: Until when that is left, if nothing else happens: then the first window ends, less
-            counts on a limit, or a credit expires, here or above. None for never.
+        until: When `remaining` changes if nothing else happens: a window ends, less counts on a
+            limit, or a credit expires, here or above. None for never.
         limits: How far each limit of the policy is used by then.
         credits: How far each credit is used by then, of those that the pool lists.
         debt: What was spent by then that no credit has paid.
-        due: The leases that are due by now, here and in the pools below that share with this one.
-        charged: What the entries of the range charged together, corrections included: by how much
-            the closing balance has more committed than the opening balance.
+        due: The due leases, here and in the pools below that share with this one.
+        charged: The sum that the entries of the range charged, corrections included: the committed
+            totals of the closing balance minus those of the opening balance.
     """
 
     pool: str
@@ -121,7 +121,7 @@ class StatementLine:
         recorded_at: When it was recorded: the order of a statement.
         occurred_at: When the call happened, None if the caller did not say.
         kind: Its kind.
-        flags: What is remarkable about it, such as `overrun`.
+        flags: The names of its flags, such as `overrun`.
         reason: Why a pool was adjusted, usage corrected or a call recorded by hand; or what refused
             a call, which threshold was crossed, which credit was given, that a pool was carved
             out, or in place of which lost lease a reservation stands.
@@ -130,7 +130,7 @@ class StatementLine:
         committed: By how much it changed what is committed.
         reserved: By how much it changed what is reserved.
         balance: The balance after it.
-        policy: The policy that it set, None where it set none.
+        policy: The policy that it set, None if it set none.
         actor: Who opened, adjusted, closed, topped up or corrected, None on other entries.
         provenance: Where its usage is from, such as `reported` or `estimated`; None if it has none.
         request_id: The provider's id of the call, by which a bill is matched, or the caller's own.
@@ -176,11 +176,11 @@ def statement(
 ) -> Statement:
     """Return the statement of a pool, from its opening to its newest entry or over a range.
 
-    A balance exists only in the order in which entries were recorded, so that is the time which
-    counts here. What other pools passed on to this one has moved its balance and is included.
+    A balance exists only in the order in which entries were recorded, so the recorded time counts
+    here. Mirrors of other pools' entries have moved the balance and are included.
 
     Args:
-        book: The books.
+        book: The store.
         pool: The pool's name.
         since: From this time on, which has a time zone.
         until: Up to, and without, this time, which has a time zone.
@@ -349,7 +349,7 @@ def _reason(row: Row, detail: Mapping[str, Any]) -> str | None:
         return f"in place of lost lease {detail['lost']}"
     reason = reason_in(detail)
     if "carving" in detail and reason is None:
-        return "carved pool"  # which it is, the origin says
+        return "carved pool"  # the origin shows which pool it is
     if row["kind"] == EntryKind.CREDIT:
         given = book_from_json(detail["credits"]).listed[-1].credit
         return str(given) if reason is None else f"{given} ({reason})"

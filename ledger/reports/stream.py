@@ -20,7 +20,7 @@ from ledger.store.schema import entries
 
 
 def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
-    """Return the last entry to read of each pool in scope that has any, the oldest pool first."""
+    """Return the last entry to read of each pool in scope with entries, oldest pool first."""
     found = newest_seqs(connection, list(scope.pools) if scope.where.pools else None)
     newest = {pool_id: found[pool_id] for pool_id in found if pool_id in scope.pools}
     for pool_id, seq in newest.items():
@@ -31,7 +31,7 @@ def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
 
 
 Selected = tuple[Sequence[str], Sequence[Sequence[Any]]]
-"""The names of columns, and rows of them."""
+"""The names of columns, and rows."""
 
 
 def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[dict[str, Any]]:
@@ -44,12 +44,12 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
 def pages(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[Selected]:
     """Yield the rows of a query on entries of one pool, in order, `PAGE` or fewer at a time.
 
-    Entries are only appended, so those up to a number that was once the newest never change. They
-    are one snapshot although each page is read by itself.
+    Entries are only appended, so the entries up to a number that was once the newest never change.
+    They are one snapshot although each page is read separately.
 
     Args:
-        book: The books.
-        query: Selects `seq`, and what else is needed, of one pool.
+        book: The store.
+        query: Selects `seq` and other columns of one pool's entries.
         after: Only entries with a higher number.
         end: Only entries up to this number.
 
@@ -57,8 +57,8 @@ def pages(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator
         LedgerUnavailableError: The store cannot be read.
     """
     seq = entries.c.seq
-    # A database may sort all matches to return one page. Each query is therefore limited to a span
-    # of numbers, which is adapted so that it has about one page of matches.
+    # A database may sort all matches to return one page. So each query is limited to a span of
+    # numbers, which is adapted to have about one page of matches.
     span = PAGE
     while after < end:
         last = min(end, after + span)

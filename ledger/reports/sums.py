@@ -13,16 +13,16 @@ from ledger.store.dialects.expressions import may_be_overflow
 
 _HALF = 2**32
 _HALVES = ("_upper", "_lower")
-"""What the names of the two halves of a sum end in."""
+"""The suffixes of the names of a sum's two halves."""
 
 
 def int64(value: int) -> ColumnElement[int]:
-    """Return a constant that no database takes for a smaller integer."""
+    """Return a constant typed as a 64-bit integer in every database."""
     return literal_column(str(value), BigInteger())
 
 
 class Sums:
-    """How a query adds amounts up: as they are, or in two halves of 32 bits.
+    """How a query sums amounts: whole, or in two halves of 32 bits.
 
     SQLite's SUM fails above 2^63-1. The sums of the upper and of the lower 32 bits stay below that
     for two thousand million rows, but take twice the time.
@@ -73,14 +73,14 @@ def summed(
     query: Callable[[Sums], Select[Any]],
     values: Mapping[str, Any] | None = None,
 ) -> Sequence[Any]:
-    """Return the rows of a query that adds amounts up, with sums as large as they may be.
+    """Return the rows of a query that sums amounts, however large the sums are.
 
     Args:
         connection: A snapshot.
-        query: Gets how to add up, and returns the query.
-        values: The values of the query's parameters that have none yet.
+        query: Takes a `Sums`, and returns the query.
+        values: The values of the query's remaining parameters.
     """
-    # Whole sums first, since halves take twice the time.
+    # Whole sums are tried first, since halves take twice the time.
     try:
         return connection.execute(query(_PLAIN), values).all()
     except OperationalError as error:

@@ -1,8 +1,8 @@
-"""One budget below the clients that programs have: each attempt of each call, counted by its bytes.
+"""Budgets for the clients that programs use: each attempt of each call is counted from its bytes.
 
 A transport for httpx and httpx2 speaks OpenAI's chat completions and responses, Anthropic's
-messages and Gemini's generateContent. It needs no client library; without prices of one's own it
-needs the extra `prices`.
+messages and Gemini's generateContent. It needs no client library. Without a price table of your own
+it needs the extra `prices`.
 """
 
 from ledger.transport.clients import budgeted

@@ -1,4 +1,4 @@
-"""The content of an answer, read while it passes: events of a stream, or one piece of JSON."""
+"""Readers of an answer's content while it passes: events of a stream, or one piece of JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ledger.transport.said import Said
 _log = logging.getLogger(__name__)
 
 _GAP = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-"""What ends an event."""
+"""Matches the end of an event."""
 _GAPS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LONGEST_GAP = 4
 _DONE = b"[DONE]"
@@ -28,9 +28,10 @@ _BEFORE_A_TEXT = re.compile(
     rb'"(?:content|delta|text|thinking|reasoning|reasoning_content|partial_json|arguments|'
     rb'obfuscation)":\s*"$'
 )
-"""How a text begins that is the answer's own, or fills it up."""
+"""Matches the beginning of a text that belongs to the answer or is padding."""
 _FORMS_MAX = 8
-"""So many forms are looked for in a stream: not in each event of one whose events have none."""
+"""How many forms are searched in a stream, so that a stream without forms is not searched in every
+event."""
 
 
 class Reader(ABC):
@@ -59,36 +60,36 @@ class Reader(ABC):
 
     @property
     def is_over(self) -> bool:
-        """Whether a stream has said all: many clients read no further, and do not close it."""
+        """Whether a stream is complete. Many clients read no further, and do not close it."""
         said, protocol = self.said, self._protocol
         return said.final and not protocol.more_behind and bool(said.answer.get(protocol.usage))
 
     def _understand(self, read: Callable[[Said, Fields], None], content: Fields) -> None:
         try:
             read(self.said, content)
-        except Exception:  # noqa: BLE001 - of any kind: it must not come between
-            # The caller gets its answer, whatever this library makes of it.
+        except Exception:  # noqa: BLE001 - no error may reach the caller
+            # The caller gets its answer even if it cannot be read here.
             _log.exception("an answer of the protocol %s cannot be read", self._protocol.name)
 
     @abstractmethod
     def feed(self, chunk: bytes) -> bytes:
-        """Take a part of the content, and return what is passed on of it so far."""
+        """Take a part of the content, and return the part to pass on."""
 
     @abstractmethod
     def end(self) -> bytes:
-        """Take the end of the content, marked or not, and return what is still to be passed on."""
+        """Take the end of the content, marked or not, and return the rest to pass on."""
 
 
 class _Form(NamedTuple):
-    """What the events of an answer's text have in common: all but a text or two.
+    """The common part of the events of an answer's text, which differ in one or two texts.
 
-    An event of this form says as little as those that it was found by: where they differ stand
-    texts of the answer, without a quote, so there is no other name or value in it.
+    An event of this form says nothing new, like those from which the form was made: it differs from
+    them only in texts of the answer without quotes, so it has no other name or value.
 
     Attributes:
         begin: What comes before the first text.
         between: What comes between the two; empty if there is one.
-        end: What comes behind the last one.
+        end: What comes after the last text.
     """
 
     begin: bytes
@@ -123,7 +124,7 @@ class _Form(NamedTuple):
 
 
 def _same(one: bytes, other: bytes) -> int:
-    """Return how many bytes at the beginning of two are the same."""
+    """Return the length of the common beginning of two byte strings."""
     pairs = enumerate(zip(one, other, strict=False))
     least = min(len(one), len(other))
     return next((place for place, (a, b) in pairs if a != b), least)
@@ -133,20 +134,20 @@ class EventReader(Reader):
     """Reads server-sent events."""
 
     _held = b""
-    """The beginning of an event whose end has not come."""
+    """The beginning of an event whose end has not arrived."""
     _named = False
-    """Whether the answer has said which model it is of."""
+    """Whether the answer has named its model."""
     _form: _Form | None = None
-    """Of the newest events that said nothing, if they have one."""
+    """The form of the newest events without news, if they have one."""
     _silent = b""
-    """The newest event that said nothing."""
+    """The newest event without news."""
     _forms = 0
-    """How many forms were looked for."""
+    """How many forms were searched."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Read the events that end in this chunk; pass on whole events if some are hidden."""
+        """Read the events that end in this chunk. If some are hidden, pass on only whole events."""
         if self._form is not None and not self._held and self._form.fits(chunk):
-            return chunk  # as nearly all are
+            return chunk  # true of nearly all chunks
         if (
             self._named
             and not self._held
@@ -155,7 +156,7 @@ class EventReader(Reader):
             and chunk.endswith(_GAPS)
         ):
             self._note_silent(chunk)
-            return chunk  # whole events of the answer's text
+            return chunk  # only events of the answer's text
         held = self._held + chunk
         begin, hidden = 0, []
         for gap in _GAP.finditer(held, max(0, len(self._held) - _LONGEST_GAP + 1)):
@@ -171,20 +172,20 @@ class EventReader(Reader):
         return passed
 
     def _note_silent(self, event: bytes) -> None:
-        """Note an event that said nothing, or several, and the form that it shares with others."""
+        """Note one or more events without news, and the form that they share."""
         if self._forms < _FORMS_MAX and event != self._silent:
             self._forms += 1
             self._form = _Form.of(self._silent, event)
             self._silent = event
 
     def end(self) -> bytes:
-        """Read an event without a mark at its end, too."""
+        """Read the last event, even without an end mark."""
         held, self._held = self._held, b""
         hidden = self._read(held, 0, len(held)) and self._hides_usage
         return held if self._hides_usage and not hidden else b""
 
     def _read(self, held: bytes, begin: int, end: int) -> bool:
-        """Read an event, and tell whether it is the extra chunk of usage."""
+        """Read an event; return whether it is the extra chunk of usage."""
         tells = self._protocol.tells.search(held, begin, end) is not None
         if self._named and not tells and held.find(_DONE, begin, end) < 0:
             return False
@@ -200,12 +201,12 @@ class EventReader(Reader):
         if not isinstance(event, Mapping):
             return False
         self._understand(self._protocol.event, event)
-        self._named = any(self.said.answer.values())  # the first events say which model, and id
+        self._named = any(self.said.answer.values())  # the first events name the model and the id
         return event.get("choices") == [] and bool(event.get("usage"))
 
 
 class FrameReader(Reader):
-    """Reads events as Amazon frames them: lengths, headers, and JSON, which may hold an event."""
+    """Reads events in Amazon's frames: lengths, headers, and JSON that may hold an event."""
 
     _held = b""
 
@@ -224,7 +225,7 @@ class FrameReader(Reader):
         return chunk
 
     def end(self) -> bytes:
-        """Return nothing: all was passed on."""
+        """Return nothing, since all was passed on."""
         return b""
 
     def _read(self, headers: bytes, body: bytes) -> None:
@@ -247,7 +248,7 @@ _EVENT_TYPE = b":event-type\x07"
 
 
 class JsonReader(Reader):
-    """Reads an answer in one piece; or a list of pieces, as Gemini streams them without events."""
+    """Reads an answer in one piece, or a list of pieces, which Gemini streams without events."""
 
     def __init__(self, protocol: Protocol, answers: int, *, hides_usage: bool = False) -> None:
         super().__init__(protocol, answers, hides_usage=hides_usage)
@@ -256,7 +257,7 @@ class JsonReader(Reader):
     @property
     @override
     def is_over(self) -> bool:
-        return False  # it is read at its end
+        return False  # JSON is read at its end
 
     def feed(self, chunk: bytes) -> bytes:
         """Keep the chunk, and pass it on."""
@@ -264,7 +265,7 @@ class JsonReader(Reader):
         return chunk
 
     def end(self) -> bytes:
-        """Read what came, as far as it came."""
+        """Read what arrived, even if it is incomplete."""
         content, self._parts = b"".join(self._parts), []
         for piece in _pieces(content.decode("utf-8", "replace")):
             if isinstance(piece, dict):
@@ -273,25 +274,25 @@ class JsonReader(Reader):
 
 
 class SoundReader(Reader):
-    """Passes sound on, which says nothing of its usage: what it costs is known by its request."""
+    """Passes sound on. Sound does not say its usage; its cost is known from the request."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Pass it on."""
         return chunk
 
     def end(self) -> bytes:
-        """Take the end as that of the call."""
+        """Note that the call is complete."""
         self.said.final = True
         return b""
 
 
 _decode = json.JSONDecoder().raw_decode
 _BETWEEN = re.compile(r"[\s\[\],]*")
-"""What stands around the objects of a list."""
+"""The characters around the objects of a list."""
 
 
 def _pieces(text: str) -> Iterator[Any]:
-    """Yield an object, or the objects of a list: those that are whole, if the text breaks off."""
+    """Yield an object, or the complete objects of a list if the text breaks off."""
     place = 0
     while (found := _BETWEEN.match(text, place)) and found.end() < len(text):
         try:

@@ -1,7 +1,7 @@
-"""One attempt of a call: a lease of its own, from the estimate to the one end that it has.
+"""One attempt of a call, with a lease of its own from the estimate to its one end.
 
-A client library repeats a request that fails, without a word to its caller. Each attempt may be
-billed, so each has a lease, and is ended once:
+Client libraries repeat failed requests without telling their callers. Each attempt may be billed,
+so each has a lease, which is ended once:
 
 ===========================================  =================================================
 what came                                    how the lease ends
@@ -53,7 +53,7 @@ from ledger.transport.settings import Settings, note_call
 _log = logging.getLogger(__name__)
 
 _WAITED_IN_VAIN = frozenset({408, 499, 504, 524})
-"""Somebody between the caller and the model stopped waiting; the model may have gone on."""
+"""The statuses with which a proxy or gateway stopped waiting, while the model may have gone on."""
 
 _FIGURES = tuple(Usage.__dataclass_fields__)
 _NOTHING_YET = Usage()
@@ -73,7 +73,7 @@ class BlockCall(NamedTuple):
     report: UsageReport | None = None
 
     def of(self, block: Any) -> Any:  # noqa: ANN401 - a block for threads or for tasks
-        """Make the call, or return what is to be awaited for it."""
+        """Make the call, or return the awaitable of the call."""
         call = getattr(block, self.name)
         return call() if self.usage is None else call(self.usage, report=self.report)
 
@@ -81,7 +81,7 @@ class BlockCall(NamedTuple):
 class Attempt:
     """One attempt: what it reserves, what its answer says, and how it ends.
 
-    It makes no call of a budget itself, so that threads and tasks can.
+    It does not call the budget itself, so that it serves threads and tasks.
     """
 
     def __init__(self, settings: Settings, asked: Asked, call: RepeatedCall) -> None:
@@ -90,16 +90,16 @@ class Attempt:
         self._call = call
         self._number = call.attempts
         self.reader: Reader | None = None
-        """Reads the answer; None before it has come, and if it is an error."""
+        """The reader of the answer; None before it arrives, and if it is an error."""
         self._status: int | None = None
         self._observed = _NOTHING_YET
         self._end = threading.Lock()
-        """Taken by the one that ends it, and never released."""
+        """Taken by the caller that ends the attempt, and never released."""
         self._unpriced: UnknownPriceError | None = None
         try:
             self._estimate = asked.estimate(settings.prices, settings.max_output_tokens)
         except UnknownPriceError as error:
-            # Whether that matters is for the pool to say: it may limit tokens alone.
+            # The pool decides whether that matters, since it may limit only tokens.
             self._unpriced = error
             given, written = asked.tokens(settings.max_output_tokens)
             self._estimate = UsageEstimate(
@@ -119,7 +119,7 @@ class Attempt:
 
     @property
     def call(self) -> str:
-        """Its call's number and its own: the request id of its lease has `call-` before it."""
+        """Its call's number and its own; the request id of its lease is `call-` and this."""
         return f"{self._call.id}.{self._number}"
 
     def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
@@ -134,10 +134,11 @@ class Attempt:
         return self._block
 
     def reserving(self) -> Reserving:
-        """Return a block to enter the lease in: it tells the listener if that is refused.
+        """Return a block in which to enter the lease; it tells the listener of a refusal.
 
         Raises:
-            UnknownPriceError: It says more than the missing amount that the pool refused.
+            UnknownPriceError: It replaces the pool's refusal of the missing amount, since it says
+                more.
         """
         return Reserving(self)
 
@@ -167,7 +168,7 @@ class Attempt:
         if self._listener is NOTHING:
             return
         if is_collecting():
-            # The thread may be in the middle of telemetry, whose locks let no thread in twice.
+            # The thread may be inside telemetry code, whose locks are not reentrant.
             try:
                 _thread.start_new_thread(self._tell, (how,))
             except RuntimeError:  # the interpreter is shutting down, and starts no thread
@@ -181,7 +182,7 @@ class Attempt:
 
     @contextmanager
     def _unheard(self) -> Iterator[None]:
-        """Log an error of a listener: no call fails, and no lease stays open, because of it."""
+        """Log an error of a listener; no call fails and no lease stays open because of it."""
         try:
             yield
         except Exception:  # noqa: BLE001 - whatever a listener raises
@@ -189,11 +190,11 @@ class Attempt:
 
     @property
     def asks_for_usage(self) -> bool:
-        """Whether the usage of the answer is asked for, because the caller did not."""
+        """Whether this library asks for the usage of the answer, since the caller did not."""
         return self.asked.leaves_usage_out and self._settings.asks_for_usage
 
     def answered(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Take the head of an answer, and tell whether its content says what was used."""
+        """Take the head of an answer, and return whether its content is to be read."""
         self._status = status
         if not 200 <= status < 300:  # noqa: PLR2004 - by HTTP
             return False
@@ -207,7 +208,7 @@ class Attempt:
         return True
 
     def read_by(self, kind: type[Reader], headers: Mapping[str, str]) -> None:
-        """Read the answer by a reader of this kind, and what its head says of its usage."""
+        """Read the answer with a reader of this kind, and the usage in its head."""
         self.reader = kind(
             self.asked.protocol,
             self.asked.answers,
@@ -216,18 +217,18 @@ class Attempt:
         self.reader.head(headers)
 
     def early(self) -> BlockCall | None:
-        """Return what is recorded before the end: the input that an answer begins with."""
+        """Return what is recorded before the end: the input usage at the beginning of an answer."""
         assert self.reader is not None  # noqa: S101 - asked while it reads
         self.reader.said.early = False
         recording = self._recording("begun")
         return None if recording is None else self._part("observe", recording)
 
     def ends(self) -> bool:
-        """Tell whether the caller is the one that ends the attempt."""
+        """Return True for the first caller, which ends the attempt."""
         return self._end.acquire(blocking=False)
 
     def parts(self, how: str) -> list[BlockCall]:
-        """Return the calls that end the attempt, apart from the policy's, which comes behind them.
+        """Return the calls that end the attempt, before the end by the pool's policy.
 
         Args:
             how: How the content ended: `complete`, `cut` or `left`.
@@ -238,7 +239,7 @@ class Attempt:
             return [BlockCall("release")] if refused else []
         self.reader.end()
         said = self.reader.said
-        if said.final and how == "left":  # many clients read no further than the protocol's end
+        if said.final and how == "left":  # many clients stop reading at the protocol's end
             how = "complete"
         self._call.succeeded = said.final and how == "complete"
         recording = self._recording(how)
@@ -251,7 +252,7 @@ class Attempt:
         return [] if nothing_new else [part]
 
     def name(self) -> None:
-        """Say which model answers, and under which id, for the end by the pool's policy."""
+        """Name the model and the id of the answer, for the end by the pool's policy."""
         assert self.reader is not None  # noqa: S101 - asked after an answer came
         answer = self.reader.said.answer
         report = UsageReport(model=model_of(answer), request_id=id_of(answer))
@@ -259,9 +260,9 @@ class Attempt:
             self._block.restate(self._estimate, report=report)
 
     def failing(self, part: BlockCall | None = None) -> Failing:
-        """Return a block for a call about the lease, whose error is logged: the answer is there.
+        """Return a block for a call about the lease, whose error is logged and not raised.
 
-        While the store is away, what was spent is kept, and recorded once it answers.
+        While the store is unavailable, usage is kept, and is recorded later.
 
         Args:
             part: The call, if it records usage.
@@ -296,7 +297,7 @@ class Attempt:
         return name
 
     def _recording(self, how: str) -> Recording | None:
-        """Return what the answer says was used, None if it does not say so."""
+        """Return the usage in the answer, None if it has none."""
         assert self.reader is not None  # noqa: S101 - asked after an answer came
         answer = self.reader.said.answer
         if answer.get(self.asked.protocol.usage):
@@ -305,7 +306,7 @@ class Attempt:
         return None if spoken is None else self.reading(spoken, how)
 
     def reading(self, answer: object, how: str) -> Recording | None:
-        """Return what an answer says was used, None if it cannot be read.
+        """Return the usage in an answer, None if it cannot be read.
 
         Args:
             answer: As `ledger.prices.read_answer` takes it, or `Counts`.
@@ -324,18 +325,18 @@ class Attempt:
         try:
             found = prices.recording(answer, **given)
             if found.unpriced is not None and self.asked.model is not None:
-                # A gateway answers with a name of its own, and a new model with one of its date.
+                # A gateway may answer with a name of its own, and a new model with a dated name.
                 asked = prices.recording(answer, model=self.asked.model, **given)
                 found = found if asked.price is None else asked
         except LedgerError as error:
             _log.warning("the usage of call %s cannot be read: %s", self._call.id, error)
             return None
-        # Of the provider holds what the lease says; else it is whom the call was priced as.
+        # The provider is that of the lease, or else the one by which the call was priced.
         served = None
         if self._attribution.provider is None and found.price is not None:
             served = found.price.rates.provider
         if found.report.provider == (served or self._attribution.provider):
-            return found  # as in most calls: a report takes a while to make
+            return found  # as in most calls; making a report takes time
         return replace(found, report=replace(found.report, provider=served))
 
     def _part(self, name: str, recording: Recording) -> BlockCall:
@@ -348,7 +349,7 @@ class Attempt:
         return BlockCall(name, rest, recording.report)
 
     def _at_most(self, recording: Recording) -> UsageEstimate:
-        """Return what a call used at most that has said a part: that, and all output reserved."""
+        """Return the most that a call with partial usage used: that, and all output reserved."""
         known, missing = recording.usage, self._estimate.output_tokens
         missing = max(0, missing - known.output_tokens)
         cost = self._estimate.cost_micros_usd
@@ -365,7 +366,7 @@ class Attempt:
 
 
 class Reserving:
-    """A block that a lease is entered in; a class, since a generator takes four times as long."""
+    """A block in which a lease is entered; a generator would take four times as long."""
 
     __slots__ = ("_attempt",)
 
@@ -380,7 +381,7 @@ class Reserving:
 
 
 class Failing(Keeping):
-    """A block for a call about a lease, which keeps what the store does not do now."""
+    """A block for a call about a lease, which is kept if the store cannot do it now."""
 
     __slots__ = ("_attempt", "_part")
 

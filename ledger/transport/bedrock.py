@@ -1,7 +1,7 @@
 """The budget around a client of boto3 for Amazon Bedrock, by the events of botocore.
 
 One lease for each attempt, as with httpx. `converse` and `invoke_model` are counted, whole and as
-streams. What is not is refused: a call that nobody counts is no call of a budgeted client.
+streams. Other calls are refused, since a budgeted client must not make uncounted calls.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def wrap_bedrock(client: Any, settings: Settings) -> None:  # noqa: ANN401 - a c
     """Put a lease around each attempt that a client makes.
 
     Raises:
-        InvalidInputError: It has a budget already, the budget is for tasks alone, or the client is.
+        InvalidInputError: It has a budget already, or the budget or the client is only for asyncio.
     """
     if hasattr(client, _MARK):
         raise InvalidInputError("client", TWICE)
-    make = client._make_api_call  # noqa: SLF001 - an interrupt of it is told by no event
+    make = client._make_api_call  # noqa: SLF001 - no event reports an interrupt
     if inspect.iscoroutinefunction(make):
         raise InvalidInputError("client", "is one for tasks; call a client of boto3 in threads")
     leases = _Leases(settings)
@@ -87,7 +87,7 @@ class _Leases:
         self._open = _Current()
 
     def begin(self, request: Any, **_more: object) -> None:  # noqa: ANN401 - of botocore
-        """Reserve; an error is the caller's at once, and nothing is sent."""
+        """Reserve. An error is raised to the caller, and nothing is sent."""
         self._open.found = None
         if is_counted():
             return
@@ -118,7 +118,7 @@ class _Leases:
         exception: BaseException | None,
         **_more: object,
     ) -> None:
-        """End the lease, or put its end around the stream."""
+        """End the lease, or let the stream end it."""
         found, self._open.found = self._open.found, None
         if found is None:  # refused, or counted by a block
             return
@@ -132,7 +132,7 @@ class _Leases:
             _Events((), attempt, block).end("refused")
             return
         body = parsed_response.get("body")
-        if not hasattr(body, "iter_chunks"):  # an answer that is parsed, or will be by its events
+        if not hasattr(body, "iter_chunks"):  # an answer that is parsed, or whose events will be
             attempt.read_by(_ObjectReader, headers)
         assert attempt.reader is not None  # noqa: S101 - the answer is no error
         said = attempt.reader.said
@@ -150,19 +150,19 @@ class _Leases:
 
 
 def _read(body: Any, attempt: Attempt, block: LeaseBlock) -> Any:  # noqa: ANN401 - of botocore
-    """Read the content of an answer, and return it as one that is still to be read."""
+    """Read the content of an answer, and return it as a stream that can be read again."""
     parts: list[bytes] = []
     broken: Exception | None = None
     try:
         parts.extend(_Events(body.iter_chunks(), attempt, block))
-    except Exception as error:  # noqa: BLE001 - it is raised where the caller reads
+    except Exception as error:  # noqa: BLE001 - it is raised when the caller reads
         broken = error
     body.close()
     return type(body)(io.BufferedReader(_Replayed(b"".join(parts), broken)), None)
 
 
 class _Replayed(io.RawIOBase):
-    """Content that was read, and how that ended."""
+    """Content that was read, with the error that ended it, if any."""
 
     def __init__(self, content: bytes, broken: Exception | None) -> None:
         self._content = io.BytesIO(content)
@@ -187,10 +187,10 @@ class _Current(threading.local):
 
 
 class _ObjectReader(Reader):
-    """Reads answers that botocore has parsed already."""
+    """Reads answers that botocore has parsed."""
 
     def feed(self, chunk: Any) -> Any:  # noqa: ANN401 - a mapping in place of bytes
-        """Read an answer, or an event, which may hold one of the model's maker."""
+        """Read an answer or an event, which may hold one in the format of the model's maker."""
         event = chunk
         if isinstance(chunk, Mapping) and isinstance(chunk.get("chunk"), Mapping):
             with suppress(ValueError):
@@ -205,7 +205,7 @@ class _ObjectReader(Reader):
 
 
 class _Events(Stream):
-    """The events of an answer; in all else the stream of botocore."""
+    """The events of an answer; in everything else it is botocore's stream."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of botocore
         return getattr(self._source, name)

@@ -1,4 +1,4 @@
-"""`budgeted`: the budget around the client that a program has already."""
+"""`budgeted`: puts a budget around a program's client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _INSIDE = (
     "client",  # litellm's own
     "_client_wrapper.httpx_client.httpx_client",  # cohere
 )
-"""Where the clients of libraries have their HTTP clients."""
+"""The attributes that lead from a library's client to its HTTP clients."""
 _CLIENTS = (
     "client",  # a model of pydantic-ai
     "model.client",  # an agent of pydantic-ai
@@ -44,9 +44,10 @@ _CLIENTS = (
     "_client",  # langchain-anthropic; a model of openai-agents
     "_async_client",
 )
-"""Where frameworks have the clients of libraries."""
+"""The attributes that lead from a framework's objects to the clients of libraries."""
 _TRANSPORT, _MOUNTS, _MAKE = "_transport", "_mounts", "_inner_client_cls"
-"""httpx has no public names for what a client sends by; instruments of others use these, too."""
+"""The private attributes of httpx for a client's transports, which other instrumentation uses,
+too."""
 
 
 def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of its own
@@ -68,10 +69,10 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
 ) -> T:
     """Put a budget around every request to a model that a client makes, and return the client.
 
-    The client itself is changed, with all that share its HTTP client (of a framework's model, the
-    model alone). Each attempt has a lease of its own: what it may cost at most is reserved before
-    the request leaves, and what its answer used is recorded. A refused call is answered by 402, by
-    403 if no pool is found or the role may not call, by 503 if the store cannot be asked;
+    The client itself is changed, with all objects that share its HTTP client; of a framework, only
+    the given model. Each attempt has a lease of its own: what it may cost at most is reserved
+    before the request leaves, and what its answer used is recorded. A refused call is answered by
+    402, by 403 if no pool is found or the role may not call, by 503 if the store cannot be asked;
     `denial_of` says why. Counted are OpenAI's chat, completions, responses, embeddings, images,
     transcriptions and speech, Anthropic's messages, Gemini's generateContent and embedContent,
     Cohere's chat, embed and rerank, and Bedrock's requests, whoever speaks them. Others pass.
@@ -122,7 +123,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
 
 
 def _with_budget(client: T, settings: Settings) -> T:
-    """Wrap what a client sends by."""
+    """Wrap the transports of a client."""
     if _is_transport(client):
         wrapped: T = transport_of(client, settings)
         return wrapped
@@ -142,7 +143,7 @@ def _wrap_all(client: object, settings: Settings) -> None:
     """Wrap all transports that a client, or one inside it, calls models by."""
     libraries: list[object] = [client]
     found = list(_http_clients(client))
-    if not found:  # a framework's, which counts by the usage that it sees
+    if not found:  # a framework's client, which counts the usage that it sees
         settings = replace(settings, shows_usage=True)
         libraries = [_inside(client, path) for path in _CLIENTS]
         found = [one for library in libraries for one in _detached(library)]
@@ -159,7 +160,7 @@ def _wrap_all(client: object, settings: Settings) -> None:
     if any(isinstance(getattr(one, _TRANSPORT), Transport) for one in found):
         raise InvalidInputError("client", TWICE)
     if not any(hasattr(one, "aclose") for one in found):
-        for_threads(settings.budget)  # raises at once, rather than at the first call
+        for_threads(settings.budget)  # raises now and not at the first call
     for one in found:
         _wrap(one, settings)
     for library in libraries:
@@ -190,8 +191,8 @@ def _http_clients(client: object) -> Iterator[Any]:
 def _detached(library: object) -> Iterator[Any]:
     """Yield HTTP clients of a library's client, each a copy of the one that it had.
 
-    langchain-openai, langchain-anthropic and pydantic-ai have one HTTP client for all models of an
-    address: those of others must not pay by this budget.
+    langchain-openai, langchain-anthropic and pydantic-ai use one HTTP client for all models of an
+    address, and models of others must not pay by this budget.
     """
     for path in _INSIDE:
         before, _, name = path.rpartition(".")
@@ -217,7 +218,7 @@ def _inside(client: object, path: str) -> Any:  # noqa: ANN401 - whatever is the
 
 
 def _wrap(client: Any, settings: Settings) -> Any:  # noqa: ANN401 - of httpx or httpx2
-    """Wrap the transports of an HTTP client, those for proxies too, and return the client."""
+    """Wrap the transports of an HTTP client, those for proxies included, and return the client."""
     setattr(client, _TRANSPORT, transport_of(getattr(client, _TRANSPORT), settings))
     mounts = getattr(client, _MOUNTS)
     for pattern, transport in mounts.items():
@@ -233,7 +234,7 @@ def _wrap(client: Any, settings: Settings) -> Any:  # noqa: ANN401 - of httpx or
 
 
 def _keep_to_httpx(client: object) -> None:
-    """Keep google-genai from calling by aiohttp, which it prefers where that is installed."""
+    """Keep google-genai from using aiohttp, which it prefers if that is installed."""
     options = getattr(getattr(client, "_api_client", None), "_http_options", None)
     if options is not None:
         given = options.async_client_args or {}

@@ -1,4 +1,4 @@
-"""Blocks that count what is called inside them, so that no transport counts it once more."""
+"""Blocks that count the calls inside them, so that no transport counts them again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 
 class _Block:
-    """A block, and whether it is open: tasks that are made in it know it for good."""
+    """A block, and whether it is still open, since tasks that were made in it keep it."""
 
     is_open = True
 
@@ -21,7 +21,7 @@ _block: ContextVar[_Block | None] = ContextVar("the block that counts calls", de
 
 @contextmanager
 def counted_here() -> Iterator[None]:
-    """Let requests inside the block pass uncounted: the block counts them as one call."""
+    """Let requests inside the block pass uncounted, since the block counts them as one call."""
     outer = _block.get()
     block = _Block(outer)
     _block.set(block)
@@ -29,7 +29,7 @@ def counted_here() -> Iterator[None]:
         yield
     finally:
         block.is_open = False
-        if _block.get() is block:  # it may be left in another context than it was entered in
+        if _block.get() is block:  # the block may be left in another context
             _block.set(outer)
 
 

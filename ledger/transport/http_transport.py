@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _DECODED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 """Encodings that httpx decodes, if it has asked for them."""
 _KINDS = 100
-"""So many kinds of requests that pass uncounted are named: a path may end in an id."""
+"""How many kinds of uncounted requests are logged. It is bounded, since paths may end in an id."""
 _REWRITTEN = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -46,7 +46,7 @@ class Transport:
         self._inner = inner
         self._settings = settings
         self._uncounted: set[tuple[str, str]] = set()
-        """Hosts, and ends of paths, of requests that passed uncounted, as far as that was said."""
+        """The hosts and ends of paths of uncounted requests that were logged."""
 
     @cached_property
     def _budget(self) -> Budget[LeaseBlock]:
@@ -107,7 +107,7 @@ class Transport:
         return self._passing(answer, self.async_stream, attempt, block)
 
     def _unknown(self, request: Any) -> Any:  # noqa: ANN401 - of the module; None if it may pass
-        """Take a request that is not counted: refuse it, or log the first one of its kind."""
+        """Handle a request that is not counted: refuse it, or log the first one of its kind."""
         url, path = request.url, request.url.path
         if request.method != "POST" or path.endswith(FREE) or is_counted():
             return None
@@ -166,7 +166,7 @@ class Transport:
         return Attempt(self._settings, asked, call)
 
     def _sent(self, request: Any, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module
-        """Return the request as it is sent: the usage of a stream is asked for."""
+        """Return the request to send, which asks for the usage of a stream."""
         if not attempt.asks_for_usage:
             return request
         headers = [one for one in request.headers.raw if one[0].lower() not in _REWRITTEN]
@@ -187,7 +187,7 @@ class Transport:
         """Return the answer with a stream that is read while it passes, and ends the attempt."""
         headers, source = answer.headers, answer.stream
         encoding = headers.get("content-encoding", "")
-        if answer.is_closed:  # it was read already, as those of httpx.MockTransport are
+        if answer.is_closed:  # it was read already, as from httpx.MockTransport
             source = self.http.ByteStream(answer.content)
             answer = self.http.Response(
                 answer.status_code, headers=headers, stream=source, extensions=answer.extensions
@@ -204,10 +204,10 @@ class Transport:
 
 
 class Shared:
-    """The transport of a client that others use, too: it is closed with the last of them."""
+    """The transport of an HTTP client that others use, too; it is closed with the last of them."""
 
     def __init__(self, client: object, inner: Any) -> None:  # noqa: ANN401 - any transport
-        self._client = client  # it closes the transport when it is collected
+        self._client = client  # a collected client closes its transport
         self.inner = inner
         self.handle_request = getattr(inner, "handle_request", None)
         self.handle_async_request = getattr(inner, "handle_async_request", None)

@@ -1,4 +1,4 @@
-"""What listens to the attempts of a budgeted client; by default nothing does."""
+"""Listeners to the attempts of a budgeted client; the default ones do nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.transport.requests import Asked
 
 
 class AttemptListener:
-    """What is told of one attempt; this one does nothing with it."""
+    """A listener to one attempt. This one does nothing."""
 
     def sending(self) -> AbstractContextManager[object]:
         """Return a context in which the request is sent."""
@@ -26,20 +26,21 @@ class AttemptListener:
         recording: Recording | None = None,
         final: bool = False,
     ) -> None:
-        """Take how the attempt ended.
+        """Take the end of the attempt.
 
         Args:
-            status: Of the answer; None if none came.
+            status: The answer's status; None without an answer.
             content: How the answer's content ended: `complete`, `cut`, or `left` by the caller;
                 None if none came.
             error: Why it was refused, or why no answer came.
             recording: What was used, and what it cost; None if the answer does not say so.
-            final: Whether that is all: without it, the pool's policy decides what is charged.
+            final: Whether `recording` is all usage; otherwise the pool's policy decides what is
+                charged.
         """
 
 
 class CallListener:
-    """What is told of all attempts; this one does nothing with them."""
+    """A listener to all attempts. This one does nothing."""
 
     def begin(
         self,
@@ -47,7 +48,7 @@ class CallListener:
         attribution: Attribution,  # noqa: ARG002
         estimate: UsageEstimate,  # noqa: ARG002
     ) -> AttemptListener:
-        """Return what is told of an attempt that begins: it has not been reserved yet.
+        """Return the listener to an attempt that begins; nothing is reserved for it yet.
 
         Args:
             asked: The request.
@@ -58,5 +59,5 @@ class CallListener:
 
 
 NOTHING = AttemptListener()
-"""What an attempt is told to that nobody listens to."""
+"""The listener to attempts without another listener."""
 NOBODY = CallListener()

@@ -1,8 +1,8 @@
 """The budget around litellm: around each HTTP client that it makes, for its functions and routers.
 
-It makes clients of openai, which it keeps in a cache, and of httpx (some of which go by aiohttp)
-in two classes of its own. Its hooks cannot stop each call: what they raise is logged, or they are
-not called at all.
+litellm makes clients of openai, which it keeps in a cache, and clients of httpx (some of which use
+aiohttp) in two classes of its own. Its hooks cannot stop every call: their errors are logged, or
+they are not called at all.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _CACHE = "in_memory_llm_clients_cache"
 _HANDLERS = f"{_NAME}.llms.custom_httpx.http_handler"
 _CLASSES = ("HTTPHandler", "AsyncHTTPHandler")
 _BY_AIOHTTP = f"{_NAME}.llms.custom_httpx.aiohttp_handler", "BaseLLMAIOHTTPHandler"
-"""What sends models named `aiohttp_openai/...` by aiohttp alone."""
+"""The class that sends models named `aiohttp_openai/...`, only through aiohttp."""
 _MAKE = ("__init__", "create_client")
-"""Methods that make a client; the second one again, where it was closed."""
+"""The methods that make a client; the second one makes it again after it was closed."""
 _KEPT = ("module_level_client", "module_level_aclient")
 _MARK = "_ledger_budget"
 
 
 def is_litellm(client: object) -> bool:
-    """Tell whether an object is litellm itself, or a router of it."""
+    """Tell whether an object is the module litellm, or a router of it."""
     of = client.__name__ if isinstance(client, ModuleType) else type(client).__module__
     return of.partition(".")[0] == _NAME
 
 
 def is_wrapped(litellm: object) -> bool:
-    """Tell whether that was done already."""
+    """Tell whether litellm is wrapped already."""
     return hasattr(getattr(litellm, _CACHE, None), _MARK)
 
 
@@ -72,7 +72,7 @@ def wrap_litellm(litellm: Any, wrap: Callable[[object], None]) -> None:  # noqa:
         by_aiohttp = getattr(sys.modules.get(module), name, None)
         if hasattr(by_aiohttp, call):
             setattr(by_aiohttp, call, _refuse)
-    # An empty one: clients that were made before are made anew.
+    # Empty, so that clients that were made before are made again.
     setattr(litellm, _CACHE, _budgeted(type(cache), wrapped)())
     for name in _KEPT:
         wrapped(getattr(litellm, name, None))

@@ -1,4 +1,4 @@
-"""The protocols that models are spoken with: where a request says what, and what reads answers."""
+"""The protocols of model APIs: the fields of requests, and the readers of answers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ledger.transport.said import Said
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How one kind of call is spoken.
+    """The protocol of one kind of call.
 
     Attributes:
         name: Of the protocol.
         operation: What the call does, as OpenTelemetry names it.
-        provider: Who speaks it first of all, as price lists name it; None if anybody may.
+        provider: The provider that defined it, as price lists name it; None if there is none.
         paths: How the paths of its requests end.
         inputs: The parts of a request that the model reads.
         limits: Where a request says how much output it wants at most, by preference.
         answers: Where a request says how many answers it wants.
         writes: 1, or 0 if there is no output.
-        at_least: What an answer is held at, if the request has no limit and the client's is less.
+        at_least: The least output that is reserved for an answer if the request has no limit.
         kinds: What the input and the output may be besides text, by the names of price tables.
-        searched: The part of a request whose members are searched, for which alone it is charged.
+        searched: The part of a request whose members are searched, if only searches are charged.
         spoken: The part of a request that becomes speech: it may be charged by the character.
         usage_on_request: Whether a stream leaves its usage out unless `stream_options` ask for it.
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
-        more_behind: Whether usage may still come behind the end of a stream.
+        more_behind: Whether usage may still come after the end of a stream.
         head: Reads what the headers of an answer say of its usage; None if they say nothing.
         event: Reads an event of a stream.
         whole: Reads an answer in one piece.
@@ -62,7 +62,7 @@ FREE = (
     *("/count_tokens", ":countTokens", ":computeTokens", "/input_tokens", "/tokenize"),
     *("/detokenize", "/moderations"),
 )
-"""How the paths of requests end that cost nothing."""
+"""The ends of the paths of requests that cost nothing."""
 
 _NO_STREAM = re.compile(rb"(?!)")
 """Nothing matches it."""
@@ -283,4 +283,4 @@ INVOKE_EMBEDDINGS = replace(
 )
 
 ANY = replace(PROTOCOLS[0], name="any", provider=None, paths=(), inputs=("input",), limits=())
-"""What a program says for itself, of calls that go by no transport that is known."""
+"""The protocol of calls that programs count themselves, through no known transport."""

@@ -1,4 +1,4 @@
-"""How a call is refused: by an answer that no client library repeats, and how to find out why.
+"""Refusals: an answer that no client library repeats, and how to get its reason.
 
 An exception out of a transport is repeated by some libraries, up to six times. An answer of 402
 with `x-should-retry: false` is not repeated by any that was tried.
@@ -32,15 +32,16 @@ EXTENSION = "ledger_denial"
 
 _ANSWERS: Mapping[type[LedgerError], tuple[int, str]] = {
     BudgetError: (402, "budget_exceeded"),
-    # What the role, or a ledger that was opened to be read, may not do: to try later is no use.
+    # The role, or a read-only ledger, may not do it, so trying later is useless.
     NotPermittedError: (403, "budget_not_permitted"),
     ReadOnlyLedgerError: (403, "budget_not_permitted"),
     StoreError: (503, "budget_unavailable"),
-    # No pool of that name, or the program's own function did not choose one: to try later is no
-    # use. Clients repeat 408, 409, 429 and 5xx.
+    # There is no such pool, or the program's function chose none, so trying later is useless.
+    # Clients repeat 408, 409, 429 and 5xx.
     LedgerError: (403, "budget_not_found"),
 }
-"""Status and type of the answer, by what the budget says; the first class that fits."""
+"""The status and type of the answer by the class of the error; the first class that fits is
+used."""
 
 _KEPT = 1_000
 """How many denials are remembered for errors that keep no more than an answer's content."""
@@ -67,7 +68,7 @@ def refusal(
         request: The request, of this module.
         error: Why: the budget's, or one of the program's own function that chooses the pool.
         call: The attempt of a call, `0f3c...1.1`: the books have the denial, if they keep it, under
-            this request id, with `call-` before it. None where nothing was asked of a pool.
+            this request id, with `call-` before it. None if nothing was asked of a pool.
         advice: What to do about an amount that was assumed, in words; see `advice_on`.
     """
     denial = error if isinstance(error, LedgerError) else _of_the_program(error)
@@ -96,7 +97,7 @@ def refusal(
 
 
 def advice_on(error: Exception, fields: Sequence[str], assumed: int) -> str:
-    """Return what to do about a refusal of output that was assumed; nothing of another.
+    """Return advice about a refusal because of assumed output, or an empty text.
 
     Args:
         error: Why the call was refused.

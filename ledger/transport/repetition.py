@@ -1,4 +1,4 @@
-"""Which attempts are of one call: a client library repeats a request without a word."""
+"""Which attempts belong to one call, since client libraries repeat requests silently."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class RepeatedCall:
     """A call, which may take several attempts.
 
     Attributes:
-        id: Random.
-        asked: What was asked for: a repetition asks for the same.
+        id: A random id.
+        asked: The request, which a repetition repeats.
         attempts: How many there were so far.
-        succeeded: Whether the last one brought a complete answer.
+        succeeded: Whether the last attempt got a complete answer.
     """
 
     id: str
@@ -32,7 +32,7 @@ _last: ContextVar[RepeatedCall | None] = ContextVar(
 def call_of(asked: object, retries: str | None) -> RepeatedCall:
     """Return the call that an attempt belongs to.
 
-    It is the call before, if that failed and asked for the same.
+    It is the previous call if that failed and had the same request, else a new one.
 
     Args:
         asked: What is asked for.

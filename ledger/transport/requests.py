@@ -1,4 +1,4 @@
-"""What a request asks a model for, and what that may use at most."""
+"""Requests to models: what they ask for, and the most that they may use."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from ledger.prices.tokens import texts_in
 from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
 MEDIUM_TOKENS = 2_000
-"""What a picture or a file in a request is held at: large pictures are 1,100 to 1,600 tokens."""
+"""How many tokens are reserved for a picture or file in a request. Large pictures are 1,100 to
+1,600 tokens."""
 
 _LONG_TOKENS, _TEXTS_PER_SEARCH = 500, 100
-"""Cohere charges a search for so many texts. A text that is longer, with the query, is several."""
+"""For how many texts Cohere charges one search. A text that is longer, with the query, counts as
+several."""
 _SPOKEN_TOKENS, _SPOKEN_TOKENS_EACH = 100, 2
-"""What speech is held at, for each byte of its text: a minute of it is 1,250 tokens of
+"""How many tokens of speech are reserved for each byte of text. A minute is 1,250 tokens of
 gpt-4o-mini-tts, and about 900 letters of English."""
 _PICTURES = frozenset({"images", "inputImage"})
 """The pictures of Cohere's embeddings, and the one of Amazon's."""
 _BOUNDARY = b"--"
-"""What a form begins with, and no JSON does."""
+"""The first bytes of a form, with which no JSON begins."""
 _FIELD = re.compile(rb'[; ]name=(?:"([^"]*)"|([^\s;"]+))')
 _DIGITS = 18
 
@@ -44,7 +46,7 @@ PROVIDERS = {
     "generativelanguage.googleapis.com": "google",
     "openrouter.ai": "openrouter",
 }
-"""Who serves a model, by host, as price lists name them."""
+"""The provider at a host, as price lists name it."""
 _PROVIDER_ENDS = {
     ".openai.azure.com": "azure",
     ".services.ai.azure.com": "azure",
@@ -52,7 +54,7 @@ _PROVIDER_ENDS = {
 }
 
 _TIERS_TO_BE_CHOSEN = frozenset({"auto", "standard_only"})
-"""Tiers that leave the choice to the provider; the answer says which it was."""
+"""Tiers that leave the choice to the provider; the answer names the tier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,7 @@ class Asked:
         )
 
     def spoken_at(self, prices: PriceList) -> Counts | None:
-        """Return the characters that are charged, None if the call is not charged by them."""
+        """Return the characters that are charged, None if the call is not charged by characters."""
         text = self.body.get(self.protocol.spoken) if self.protocol.spoken else None
         if not isinstance(text, str) or self.model is None:
             return None
@@ -138,7 +140,7 @@ class Asked:
         return Counts(characters=len(text)) if CHARACTERS in rates else None
 
     def _estimate_of_searches(self, prices: PriceList, model: str, name: str) -> UsageEstimate:
-        """Return what a search of texts uses at most: a long text is searched as several."""
+        """Return the most that a search of texts may use; a long text counts as several."""
         searched = self.body.get(name)
         query = texts_in(self.body.get("query")).tokens(model)
         texts = [
@@ -152,9 +154,9 @@ class Asked:
         return UsageEstimate(input_tokens=tokens, total_tokens=tokens, cost_micros_usd=cost)
 
     def tokens(self, max_output_tokens: int) -> tuple[int, int]:
-        """Return how many tokens the input is about, and the output at most."""
+        """Return the estimated tokens of the input, and the most tokens of the output."""
         given = {name: self.body[name] for name in self.protocol.inputs if name in self.body}
-        for name in _PICTURES & given.keys():  # they hold them, or say where, and have no type
+        for name in _PICTURES & given.keys():  # they hold files, or their addresses, without a type
             found, one = given[name], {"type": "image"}
             given[name] = [one] * len(found) if isinstance(found, list) else one
         found = texts_in(given)
@@ -202,7 +204,7 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
 
 
 def _form(content: bytes) -> dict[str, object]:
-    """Return the fields of a form, in which each file is a part that is no text."""
+    """Return the fields of a form, with each file as a part that is not text."""
     fields: dict[str, list[object]] = {}
     for part in content.split(content[: content.find(b"\r\n")]):
         end = part.find(b"\r\n\r\n")
@@ -223,7 +225,7 @@ def _in_form(value: bytes) -> int | str:
 
 
 def protocol_of(method: str, path: str) -> Protocol | None:
-    """Return the protocol of a request's answer, None if it is none that is known here."""
+    """Return the protocol of a request, None if it is not known."""
     if method != "POST":
         return None
     return next((one for one in PROTOCOLS if path.endswith(one.paths)), None) or _of_bedrock(path)
@@ -242,7 +244,8 @@ _BEDROCK = re.compile(
     r"/model/(.+)/(?:converse|converse-stream|invoke|invoke-with-response-stream)$"
 )
 _MODEL_ARN = re.compile(r"arn:[^/]+:(?:foundation-model|inference-profile)/(.+)")
-"""Names that hold a model's; those of profiles and throughput of one's own do not."""
+"""Matches names that contain a model's name, which those of users' profiles and throughput do
+not."""
 
 
 def bedrock_model(path: str) -> str | None:
@@ -270,7 +273,7 @@ def _model(path: str, body: Fields) -> str | None:
 
 
 def provider_of(host: str) -> str | None:
-    """Return who serves models at a host, None if that is not known."""
+    """Return the provider at a host, None if it is not known."""
     found = PROVIDERS.get(host)
     if found is None:
         found = next((name for end, name in _PROVIDER_ENDS.items() if host.endswith(end)), None)
@@ -278,10 +281,10 @@ def provider_of(host: str) -> str | None:
 
 
 def served_by(asked: Asked, prices: PriceList, said: str | None) -> str | None:
-    """Return who serves a request, as price lists name it; None if that is not known.
+    """Return the provider of a request, as price lists name it; None if it is not known.
 
-    A name that was said for reports may be none of a price list. At an address that is not known
-    the list says whose model it is, or else the protocol does.
+    A provider that was named for reports may not be in the price list. At an unknown address the
+    provider is that of the model in the list, or else that of the protocol.
 
     Args:
         asked: The request, with the provider that the program or the host names.

@@ -1,8 +1,7 @@
-"""What answers say of their usage: how events, and whole answers, of each protocol are read.
+"""The usage in answers: how events and whole answers of each protocol are read.
 
-Usage comes in parts. A figure in a later part replaces the earlier one: providers send what has
-been used so far, and some send 0 or nothing for what they have said before. So the larger figure
-holds, and nothing is added up.
+Usage comes in parts, and each figure is the usage so far. Some providers send 0 or nothing later
+for a figure that they have sent before. So the larger figure counts, and nothing is added up.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Said:
     finished: set[object] = field(default_factory=set)
 
     def keep(self, whole: Fields, *names: str) -> None:
-        """Keep some parts of an answer, those that are there."""
+        """Keep some parts of an answer, if it has them."""
         for name in names:
             if whole.get(name) is not None:
                 self.answer[name] = whole[name]
@@ -60,7 +59,7 @@ def chat_event(said: Said, event: Fields) -> None:
     for choice in choices if isinstance(choices, list) else ():
         if choice.get("finish_reason"):
             said.finished.add(choice.get("index"))
-    # The usage comes in the chunk of the last finish_reason, or in one without choices behind it.
+    # The usage comes in the chunk with the last finish_reason, or in a later one without choices.
     if said.answer.get("usage") and (len(said.finished) >= said.answers or choices == []):
         said.final = True
 
@@ -79,7 +78,7 @@ def response_event(said: Said, event: Fields) -> None:
 def response(said: Said, answer: Fields) -> None:
     """Read a response."""
     said.keep(answer, "id", "model", "service_tier", "output", "usage")
-    # One that runs in the background is answered at once, without its usage.
+    # A background response is returned at once, without its usage.
     said.final = answer.get("status", "completed") in _RESPONSE_STATUSES
 
 
@@ -109,13 +108,13 @@ def gemini_event(said: Said, event: Fields) -> None:
         if candidate.get("finishReason"):
             said.finished.add(candidate.get("index", 0))
     if isinstance(feedback, Mapping) and feedback.get("blockReason"):
-        said.final = True  # there will be no candidate
+        said.final = True  # no candidate will come
     if len(said.finished) >= said.answers:
         said.final = True
 
 
 def whole(*names: str) -> Callable[[Said, Fields], None]:
-    """Return what reads an answer that says all it says under these names."""
+    """Return a reader of answers that have everything under these names."""
 
     def read(said: Said, answer: Fields) -> None:
         said.keep(answer, *names)
@@ -149,11 +148,12 @@ def cohere(said: Said, answer: Fields) -> None:
     said.keep(answer, "id")
     usage = answer.get("usage")
     units = usage.get("billed_units") if isinstance(usage, Mapping) else None
-    # What the model saw, beside it, is more than what is charged. Units of another kind, as of
-    # pictures or classifications, have no price by tokens: then the answer has no usage.
+    # The usage also has the tokens that the model saw, which are more than what is charged. Units
+    # of another kind, such as pictures or classifications, have no price by tokens; then the answer
+    # has no usage.
     units = units if isinstance(units, Mapping) else {}
     used = {name for name, value in units.items() if value}
-    # What is billed with 0 is billed with 0, where a price by tokens or searches is named at all.
+    # A billed 0 counts as 0, if tokens or searches are billed at all.
     if used <= _BILLED and any(units.get(name) is not None for name in _BILLED):
         counts = {name: math.ceil(units.get(name) or 0) for name in _BILLED}
         parts = counts.pop("text_tokens") + counts["image_tokens"]
@@ -237,25 +237,26 @@ def invoked_head(said: Said, headers: Mapping[str, str]) -> None:
     amazon_head(said, headers)
     counts = {name: headers.get(header) for name, (header, _) in _INVOKED.items()}
     said.use("usage", {name: int(n) for name, n in counts.items() if n is not None})
-    said.final = bool(said.answer.get("usage"))  # the bytes behind it may break off
+    said.final = bool(said.answer.get("usage"))  # the content may break off
 
 
 def invoked_event(said: Said, event: Fields) -> None:
     """Read an event of a model's answer by Bedrock."""
-    message_event(said, event)  # Claude's; others have the metrics alone
+    message_event(said, event)  # Claude's; other models' events have only the metrics
     metrics = event.get(_METRICS)
     if isinstance(metrics, Mapping):
         if not said.answer.get("usage"):
             said.use("usage", {name: metrics.get(metric) for name, (_, metric) in _INVOKED.items()})
         said.final = True
-    said.answer.pop("model", None)  # it is priced by the name that it was asked by, with its region
+    said.answer.pop("model", None)  # it is priced by the requested name, which has the region
 
 
 def invoked(said: Said, answer: Fields) -> None:
     """Read a model's answer by Bedrock."""
     said.keep(answer, "id")
     usage = answer.get("usage")
-    # Claude's says more than the headers, and others' in ways of their own.
+    # Claude's answer says more than the headers, and other models' answers have formats of their
+    # own.
     if isinstance(usage, Mapping) and ("input_tokens" in usage or not said.answer.get("usage")):
         said.use("usage", usage)
     said.final = True

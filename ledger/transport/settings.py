@@ -1,4 +1,4 @@
-"""What a budgeted client was told: whose budget pays, at what prices, and what it may hide."""
+"""The settings of a budgeted client: the budget that pays, the prices, and what it hides."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ T = TypeVar("T")
 TWICE = "has a budget already; `attributed` says what single calls are for"
 
 MAX_OUTPUT_TOKENS = 4_096
-"""What a call without a limit of its own is held at."""
+"""How many output tokens are reserved for a call without a limit of its own."""
 
 
 class Acting:
-    """Who acts in a run by now, if that changes: for hooks that are called in tasks of their own.
+    """The agent that acts in a run, if that changes; for hooks that run in tasks of their own.
 
     Attributes:
         began: The agent of the run.
@@ -51,7 +51,7 @@ class _Run:
     """A run of `agent_run`, and the one that it is in."""
 
     called = False
-    """Whether a call of its own was granted: reports know no other runs."""
+    """Whether a call of the run was granted, since reports show only such runs."""
 
     def __init__(self, run_id: str, around: _Run | str | None) -> None:
         self.run_id = run_id
@@ -59,7 +59,7 @@ class _Run:
         self._parents: dict[str | None, str | None] = {}
 
     def parent(self, client: str | None) -> str | None:
-        """Return the run that this one is below in reports, which stays as it was first.
+        """Return the run below which reports show this one; it does not change once it is known.
 
         Args:
             client: The run of the client that calls.
@@ -67,7 +67,7 @@ class _Run:
         return self._parents.setdefault(client, self.below(client))
 
     def below(self, client: str | None) -> str | None:
-        """Return the nearest run around this one that has made a call; else the outermost."""
+        """Return the nearest run around this one that has made a call, or else the outermost."""
         outermost, found = self, self.around
         while isinstance(found, _Run) and not found.called:
             outermost, found = found, found.around
@@ -82,15 +82,15 @@ _attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls"
 _acting: ContextVar[Acting | None] = ContextVar("who acts in a run", default=None)
 _run: ContextVar[_Run | None] = ContextVar("the innermost run of `agent_run`", default=None)
 _outermost: ContextVar[str | None] = ContextVar("the run that no other is around", default=None)
-"""It is below the run of the client, which only the client knows."""
+"""Stands for a run below that of the client, which only the client knows."""
 
 
 @contextmanager
 def attributed(attribution: Attribution) -> Iterator[None]:
     """Say whom and what the calls inside the block are for.
 
-    What is given here wins over what `budgeted` was given; tags are added to one another. It holds
-    for the thread or the task, and for tasks that are made in the block.
+    It wins over what `budgeted` was given; tags are merged. It applies to the thread or task, and
+    to tasks that are made in the block.
 
     Raises:
         InvalidInputError: It is no `Attribution`.
@@ -109,11 +109,11 @@ def agent_run(
 ) -> Iterator[str]:
     """Make the calls inside the block a run of their own, below the run that they are in.
 
-    That is the nearest block around this one that has made a call by the time of the first call in
-    this one, or else the run of the client: a run without a call of its own is in no report, and
-    what is below it would not be found. So an agent that starts others
-    shows in reports with what each of them, and all of them, cost; a router (`Ledger.router`) that
-    chooses by `Attribution.agent` or `Attribution.run_id` lets each pay by a pool of its own.
+    That is the nearest block around this one that has made a call before the first call in this
+    one, or else the run of the client. Runs without a call are in no report, and runs below them
+    would not be found. So an agent that starts others shows in reports with what each of them, and
+    all of them, cost; a router (`Ledger.router`) that chooses by `Attribution.agent` or
+    `Attribution.run_id` lets each pay by a pool of its own.
 
     Args:
         agent: The agent's name.
@@ -144,7 +144,7 @@ def agent_run(
 
 
 def attribute(attribution: Attribution | None) -> None:
-    """Say from now on, in this thread or task, what calls are for, over what was said before.
+    """Set, in this thread or task from now on, what calls are for, over the earlier settings.
 
     For hooks of libraries, which cannot hold a block open; `attribution_now` gives what to go back
     to, and `back_to` does.
@@ -155,14 +155,14 @@ def attribute(attribution: Attribution | None) -> None:
 
 
 def note_call(attribution: Attribution) -> None:
-    """Note that a call was granted: from now on its run may have others below it."""
+    """Note that a call was granted, so that its run may have others below it."""
     run = _run.get()
     if run is not None and attribution.run_id == run.run_id:
         run.called = True
 
 
 def acting_now() -> Acting:
-    """Return who acts in the innermost run of `agent_run`."""
+    """Return the agent that acts in the innermost run of `agent_run`."""
     return _acting.get() or Acting(None)
 
 
@@ -172,7 +172,7 @@ def attribution_now() -> Attribution | None:
 
 
 def back_to(before: Attribution | None) -> None:
-    """Say again what calls were for before."""
+    """Restore what calls were for before."""
     _attribution.set(before)
 
 
@@ -254,7 +254,7 @@ class Settings:
         refuses_uncounted: bool = False,
         telemetry: CallListener = NOBODY,
     ) -> Self:
-        """Return what was given, with what holds where nothing was.
+        """Return the settings that were given, with defaults for the others.
 
         Raises:
             InvalidInputError: An argument cannot be used, or was given twice.
@@ -286,10 +286,10 @@ class Settings:
         return (own and own.provider) or self.attribution.provider
 
     def attribution_of(self, **known: str | None) -> Attribution:
-        """Return whom and what a call is for: what is known of it gives way to what was said."""
+        """Return whom and what a call is for; explicit settings win over what is known of it."""
         own, acting = _attribution.get(), _acting.get()
         if own is not None and acting is not None and acting.agent is not None:
-            # An agent that was named inside the run, for a part of it, stays.
+            # An agent that was named inside the run, for a part of it, is kept.
             own = replace(own, agent=acting.agent) if own.agent == acting.began else own
         said = self.attribution if own is None else _both(own, self.attribution)
         parts = {name: getattr(said, name) or known.get(name) for name in _TEXTS}
@@ -313,7 +313,7 @@ class Settings:
 
 
 class _InMemory(AsyncBudget[AsyncLeaseBlock]):
-    """The in-memory manager for tasks: its calls wait for nothing, and are made in the loop."""
+    """The in-memory manager for tasks. Its calls do not wait, so they are made in the loop."""
 
     lease = leasing(AsyncLeaseBlock)
 
@@ -334,7 +334,7 @@ def for_threads(budget: AnyBudget) -> Budget[LeaseBlock]:
     """Return the budget for calls of threads.
 
     Raises:
-        InvalidInputError: It is one for tasks alone.
+        InvalidInputError: It is only for asyncio.
     """
     if isinstance(budget, LedgerBudgetManager | BudgetRouter | SharedPoolBudgetManager):
         return budget

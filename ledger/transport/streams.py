@@ -1,4 +1,4 @@
-"""The content of an answer while it passes: it is read, and its end is the attempt's."""
+"""The content of an answer while it passes: it is read, and its end ends the attempt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ledger.lease import AsyncLeaseBlock, LeaseBlock, finished
 from ledger.transport.attempts import Attempt, BlockCall
 
 _endings: set[asyncio.Task[None]] = set()
-"""Ends of attempts whose streams were thrown away; a loop keeps only weak references to tasks."""
+"""The ends of attempts whose streams were dropped, kept here since a loop has only weak references
+to tasks."""
 
 
 class Stream:
@@ -45,7 +46,7 @@ class Stream:
             yield rest
 
     def close(self) -> None:
-        """Close the answer, and end the attempt if that was not done."""
+        """Close the answer, and end the attempt unless it has ended."""
         try:
             self._source.close()
         finally:
@@ -94,8 +95,8 @@ class AsyncStream:
                     yield passed
                     passing = False
         except GeneratorExit:
-            # Who closes this generator awaits it. Where it waits for a chunk, it is torn down from
-            # outside, with all that awaits it.
+            # A caller that closes this generator awaits it. If it is waiting for a chunk instead,
+            # it is being torn down from outside, with everything that awaits it.
             if passing and asyncio._get_running_loop() is not None:  # noqa: SLF001 - None is no error here
                 await self.end("left")
             else:
@@ -110,7 +111,7 @@ class AsyncStream:
             yield rest
 
     async def aclose(self) -> None:
-        """Close the answer, and end the attempt if that was not done."""
+        """Close the answer, and end the attempt unless it has ended."""
         try:
             await self._source.aclose()
         finally:
@@ -133,7 +134,7 @@ class AsyncStream:
             for part in self._attempt.parts(how):
                 await self._make(part)
         except BaseException as error:
-            # The loop is shut down, or this task thrown away: the end by policy is queued.
+            # The loop is being shut down, or this task was dropped, so the end by policy is queued.
             await self._block.__aexit__(type(error), error, error.__traceback__)
             raise
         with self._attempt.failing():

@@ -44,7 +44,7 @@ class BillingFileError(InvalidInputError):
 
     Attributes:
         line: The line's number in the file, the header being line 1; of a JSON document, the
-            object's number, from 1. None where it is the file as a whole.
+            object's number, from 1. None if it is the file as a whole.
         reason: What is wrong with it.
     """
 
@@ -119,7 +119,7 @@ class ParentConflictError(LedgerError):
 
     Attributes:
         name: The pool.
-        parent: The pool above it, None where there is none.
+        parent: The pool above it, None if there is none.
         carved: Whether it is carved out of that pool.
     """
 

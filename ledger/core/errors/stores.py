@@ -27,9 +27,9 @@ class NotPermittedError(LedgerUnavailableError):
     """The role of the database may not do this; nothing was written.
 
     Attributes:
-        role: The role that the session logged in with, None where the server did not say.
+        role: The role that the session logged in with, None if the server did not say.
         operation: What was asked for.
-        reason: What the server said, None where it was not asked to do it.
+        reason: What the server said, None if it was not asked to do it.
     """
 
     def __init__(self, *, role: str | None, operation: str, reason: str | None = None) -> None:
@@ -70,7 +70,7 @@ class ContentionError(StoreError):
     Attributes:
         timeout_s: How long the call tried, in seconds.
         attempts: How many transactions it started.
-        holder: Which process or session held the store, None where that is not known.
+        holder: Which process or session held the store, None if that is not known.
     """
 
     def __init__(self, *, timeout_s: float, attempts: int, holder: str | None = None) -> None:
@@ -151,7 +151,7 @@ class SchemaVersionError(StoreError):
     """The store's schema is not the one this version of the library works with.
 
     Attributes:
-        found: The revision of the store, None where it has no schema yet.
+        found: The revision of the store, None if it has no schema yet.
         expected: The revision this library works with.
     """
 

@@ -83,7 +83,7 @@ class ThresholdExceededError(BudgetError):
             with nothing spent and nothing held, too: it never fits, and `retry_at` is None.
         overspent: By axis, how much more is committed and held than the capacity, or the limit,
             that refused: until that is made up it grants nothing that uses anything, however
-            little. None where it is not overspent.
+            little. None if it is not overspent.
         top_up: Where the credits of a prepaid pool refused: by axis, the least credit that would
             have admitted the request. What remained is what remained of them. None elsewhere.
         expired: The name of the credit that expired last with something left, if credits refused.

@@ -75,7 +75,7 @@ def admit(
     limits: Limits | None = None,
     credits: Credits | None = None,
 ) -> Denial | None:
-    """Return why a reservation is denied, or None where it is admitted.
+    """Return why a reservation is denied, or None if it is admitted.
 
     The estimate is compared with the request's own budget first, then with the pool's capacity,
     with all of its limits and with its credits (see `too_little`). If several refuse, the denial

@@ -36,7 +36,7 @@ class Admit(Protocol):
         limits: Limits | None = None,
         credits: Credits | None = None,
     ) -> Denial | None:
-        """Return why it is denied, or None where it is admitted."""
+        """Return why it is denied, or None if it is admitted."""
 
 
 class Released(NamedTuple):

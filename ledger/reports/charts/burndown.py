@@ -1,4 +1,4 @@
-"""A pool's burn-down as a picture: what remained, of what capacity, above which threshold."""
+"""A pool's burn-down as a picture: what remained, with capacity and stop threshold."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _WHOLES = {
     "by limits": "its limits",
     "unlimited": "an unlimited capacity",
 }
-"""What something remains of where the axis has no capacity."""
+"""The name of what remains, on an axis without a capacity."""
 
 
 def burn_down_pictures(found: BurnDown, palette: Palette = ON_PAPER) -> dict[str, Picture]:
-    """Return a pool's burn-down by axis: on each that is limited, or else what was spent.
+    """Return a pool's burn-down on each limited axis, or else the picture of its spend.
 
     Raises:
         MissingExtraError: The extra `html` is not installed.

@@ -1,4 +1,4 @@
-"""What every picture shares: colours, the card it is drawn on, and how it becomes a file."""
+"""The common parts of pictures: colours, the background, and writing to a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 _FORMATS: Mapping[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
 SERIES = ("#2f7ed8", "#e08a00", "#12946b", "#c55a9a", "#46b1d9", "#d0512f", "#8d7ae0", "#8a8f98")
-"""The colours of series. They differ in grey and for colour-blind people, on light and on dark."""
+"""The colours of series. They can be told apart in grey and by colour-blind people, on light and
+dark."""
 MILLION = 1_000_000
 _PNG_HEADER_BYTES = 33
-"""The length of a PNG's signature and of its header chunk, which must come first."""
+"""The length of a PNG's signature and its header chunk, which must come first."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 Datum = dict[str, Any]
@@ -81,8 +82,8 @@ class Picture:
         """Write the chart as PNG or SVG, by the file's name, without a browser.
 
         Args:
-            file: The file's name. A file that is there is replaced if it is a picture or page of
-                this library, or empty.
+            file: The file's name. An existing file is replaced if it is empty, or a picture or page
+                of this library.
             force: Replace any other file too. A database is never replaced.
             keep: Files that are never replaced: the `files` of the ledger that the picture is of.
 
@@ -112,7 +113,7 @@ class Picture:
 
 
 def _png_text(maker: str) -> bytes:
-    """Return the part of a PNG that names the software which made it."""
+    """Return the chunk of a PNG that names the software that made it."""
     body = b"tEXtSoftware\0" + maker.encode()
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
@@ -172,7 +173,7 @@ def _styled(chart: Any, palette: Palette) -> alt.LayerChart:  # noqa: ANN401 - A
 
 def amount_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
     """Return an axis of amounts: 0.05, 1.5k, 20M."""
-    # The SI format writes amounts below 1 in thousandths: 400m would be read as 400 millions.
+    # The SI format writes amounts below 1 in thousandths, and 400m would be read as 400 millions.
     label = "format(datum.value, abs(datum.value) < 1 ? '~g' : '~s')"
     return alt.Axis(labelExpr=label, tickCount=5)
 
@@ -180,24 +181,24 @@ def amount_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
 def time_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
     """Return an axis of times in UTC, as ISO 8601 writes them."""
     clock = {"hours": "%H:%M", "minutes": "%H:%M", "seconds": "%H:%M:%S"}
-    clock["milliseconds"] = "%H:%M:%S.%L"  # alone they would be the same in each second
+    clock["milliseconds"] = "%H:%M:%S.%L"  # alone they would be repeated in each second
     date = {"year": "%Y", "month": "%Y-%m", "date": "%m-%d", "week": "%m-%d", "day": "%m-%d"}
     axis = alt.Axis(format={**clock, **date}, labelOverlap="greedy", labelSeparation=6)
     return alt.X("at:T", title="time (UTC)", scale=alt.Scale(type="utc"), axis=axis)
 
 
 def tooltips(alt: Any, *fields: tuple[str, str]) -> list[Any]:  # noqa: ANN401 - Altair itself
-    """Return what is shown of a mark that is pointed at: fields of its row, by their titles."""
+    """Return the tooltips of marks: fields of a mark's row, with titles."""
     return [alt.Tooltip(f"{name}:N", title=title) for name, title in fields]
 
 
 def shown_name(value: str | None) -> str:
-    """Return a name as text, also where a call named none."""
+    """Return a name as text, also for calls that named none."""
     return "(none)" if value is None else printable(value)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return names that a picture can tell apart: two that look the same are two lines."""
+    """Return names made distinct, so that two that look the same become two lines."""
     seen: Counter[str] = Counter()
     found = []
     for name in names:

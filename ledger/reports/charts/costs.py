@@ -1,4 +1,4 @@
-"""What calls cost as pictures: the most expensive runs, and estimates against what was used."""
+"""Costs of calls as pictures: the most expensive runs, and estimates beside usage."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def runs_picture(rows: Sequence[RunCost], palette: Palette = ON_PAPER) -> Pictur
 
 
 def estimates_picture(rows: Sequence[EstimateQuality], palette: Palette = ON_PAPER) -> Picture:
-    """Return what was estimated against what was used, in US dollars, a pair of bars a group.
+    """Return estimates beside usage in US dollars, as a pair of bars for each group.
 
     Raises:
         MissingExtraError: The extra `html` is not installed.
@@ -109,5 +109,5 @@ def estimates_picture(rows: Sequence[EstimateQuality], palette: Palette = ON_PAP
 
 
 def most_expensive(rows: Iterable[RunCost], count: int) -> list[RunCost]:
-    """Return the runs that cost most, the dearest first."""
+    """Return the most expensive runs, the dearest first."""
     return sorted(rows, key=lambda row: (-row.cost_micros_usd, -row.total_tokens))[:count]

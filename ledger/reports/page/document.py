@@ -36,7 +36,7 @@ class Tile:
         name: What the figure is.
         figure: The figure.
         note: A remark on it.
-        bad: Whether it is bad news.
+        bad: Whether it is shown as a warning.
     """
 
     name: str
@@ -101,8 +101,8 @@ def write_page(
 
     Args:
         document: The page.
-        file: The file's name, or an open binary stream. A file that is there is replaced if it is
-            a page or picture of this library, or empty.
+        file: The file's name, or an open binary stream. An existing file is replaced if it is
+            empty, or a page or picture of this library.
         force: Replace any other file too. A database is never replaced.
         keep: Files that are never replaced: the `files` of the ledger that the page is of.
 
@@ -148,7 +148,7 @@ def to_html(document: Document) -> str:
 
 
 def _spelled(value: object) -> object:
-    """Return what the template prints: names without controls, our own markup as it is."""
+    """Return the text that the template prints: names without controls, our own markup."""
     is_plain = isinstance(value, str) and not hasattr(value, "__html__")
     return printable(str(value)) if is_plain else value
 
@@ -182,7 +182,7 @@ def _table(sheet: Sheet) -> _HtmlTable:
 
 @cache
 def _library() -> str:
-    """Return the scripts that draw: Vega, Vega-Lite and Vega-Embed. A first call takes seconds."""
+    """Return the scripts that draw: Vega, Vega-Lite, Vega-Embed. The first call takes seconds."""
     found: str = needed("vl_convert").javascript_bundle()
     # Inside a script element, `</script` would end it and `<!--` would begin a comment.
     return found.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -34,7 +34,7 @@ from ledger.reports.render import (
 )
 
 _RUNS, _LEASES = 20, 100
-"""How many runs and leases are drawn or listed; the page says how many there are."""
+"""How many runs and leases are drawn or listed at most; the page states their number."""
 
 
 def whole_page(found: Overview) -> Document:

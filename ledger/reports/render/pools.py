@@ -108,7 +108,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
     a limit says by what an axis is bounded all the same: by credits or limits. The table has the
     column of parents if a pool has a parent, the columns of calls if a pool limits
     them, until when what remains is so, if any of it ends by time, and what is owed and how many
-    records of usage were unpriced when they were made, where there are any. Of a closed pool
+    records of usage were unpriced when they were made, if there are any. Of a closed pool
     nothing remains.
 
     Args:

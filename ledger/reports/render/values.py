@@ -79,7 +79,7 @@ def _is_limited(axis: Axis, policy: SharedPoolBudgetOptions) -> bool:
 
 
 def moment(at: datetime | None) -> str:
-    """Return a time in UTC to the second, as ISO 8601 writes it; nothing where there is none."""
+    """Return a time in UTC to the second, as ISO 8601 writes it; nothing if there is none."""
     return "" if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
