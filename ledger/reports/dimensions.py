@@ -37,7 +37,10 @@ def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
     for name in by:
         check_type("by", name, str)
         if name not in known and not (name.startswith(_TAG) and name != _TAG):
-            raise InvalidInputError("by", f"{name!r} is none of {', '.join(known)}, tag:NAME")
+            tag = _TAG + (name.removeprefix(_TAG) or "NAME")
+            raise InvalidInputError(
+                "by", f"{name!r} is none of {', '.join(known)}; a tag of this name is {tag!r}"
+            )
     if len(set(by)) != len(by):
         raise InvalidInputError("by", "names a dimension twice")
     return tuple(by)

@@ -61,6 +61,9 @@ def test_a_log_is_imported(ledger: Run, url: str, log: Path) -> None:
     assert ("0", "3") == (row[heading.index("Requests")], row[heading.index("Imported")])
     assert "import" in ledger("pool", "show", "team", "--url", url).out
     assert ledger("verify", "--url", url).code == 0
+    statement = ledger("report", "statement", "team", "--url", url).out
+    assert " imported: spend.csv, SHA-256 " in statement
+    assert "imported imported" not in statement
 
 
 SESSION = "".join(

@@ -307,6 +307,12 @@ def test_words_that_are_none(refused: Run, filled: str, words: tuple[str, ...]) 
     assert refused("report", *words, "--url", filled)
 
 
+def test_a_tag_is_named_where_no_dimension_is_of_its_name(refused: Run, filled: str) -> None:
+    """Whoever asks for a tag by its bare name is told how to write it."""
+    said = refused("report", "spend", "--by", "plan", "--url", filled)
+    assert "a tag of this name is 'tag:plan'" in str(said)
+
+
 def test_shared_options_are_those_of_every_report(ledger: Run) -> None:
     """The filter is declared once: each report that takes one takes all of it."""
     for report in REPORTS:

@@ -188,6 +188,8 @@ def test_each_role_may_do_what_is_its_own(
             refused.value.role,
             refused.value.operation,
         )
+        assert "pool_lock_" not in str(refused.value)
+        assert 1 == str(refused.value).count("ledger db roles")
         assert (before, pools) == (list(admin.entries(name)), len(admin.pools()))
     assert [None] == [found.damage for found in admin.verify(name)]
 

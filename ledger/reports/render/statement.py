@@ -225,10 +225,9 @@ def _remarks(line: StatementLine, axes: Sequence[Axis]) -> str:
     corrected = None if line.corrects is None else f"of entry {line.corrects}:"
     carried = None if line.carried is None else _carried(axes, line.carried)
     origin = None if line.origin_pool is None else f"of {line.origin_pool}, entry {line.origin_seq}"
+    flags = " ".join(one for one in line.flags.split() if one != "imported")  # its kind says so
     guess = line.provenance if line.provenance in GUESSED else None
-    return " ".join(
-        filter(None, (line.flags, guess, corrected, carried, line.reason, actor, origin))
-    )
+    return " ".join(filter(None, (flags, guess, corrected, carried, line.reason, actor, origin)))
 
 
 def _balance(

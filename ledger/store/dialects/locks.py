@@ -55,9 +55,13 @@ class Holder(NamedTuple):
         return self.state == "active" and self.event in {"ClientRead", "ClientWrite"}
 
 
+LOCK_TABLES = "pool_lock_"
+"""What the name of each lock table begins with."""
+
+
 def lock_table(number: int) -> str:
     """Return the name of a lock table."""
-    return f"pool_lock_{number:02}"
+    return f"{LOCK_TABLES}{number:02}"
 
 
 LOCKS = tuple(map(lock_table, range(POOL_LOCKS)))

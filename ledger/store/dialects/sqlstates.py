@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ledger.store.dialects.base import Failure
 from ledger.store.dialects.functions import DISCARDED
+from ledger.store.dialects.locks import LOCK_TABLES
 
 _BUSY = {
     "40001",  # serialization_failure
@@ -25,10 +26,6 @@ _HINTS = {
     "25006": "the server or the session is read-only",
     "28": "check user and password",
     "3D": "create the database first",
-    _FORBIDDEN: (
-        "the role lacks a privilege: 'ledger db roles' shows what each role may do; ask the owner "
-        "of the store for one that may do this"
-    ),
     "42P01": "the schema is missing; run 'ledger db upgrade'",
     "53": "the server ran out of disk, memory or connections",
 }
@@ -59,5 +56,7 @@ def explained(error: BaseException) -> str:
     """Return the server's message, with what to do about the commonest SQLSTATEs."""
     state = sqlstate(error) or ""
     text = " ".join(str(getattr(error, "orig", error)).split())
+    if state == _FORBIDDEN and LOCK_TABLES in text:
+        text = "it may only read: it may not lock pools, as every call that writes does"
     hint = _HINTS.get(state) or _HINTS.get(state[:2])
     return text + (f" ({hint})" if hint else "")
