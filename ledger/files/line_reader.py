@@ -11,7 +11,7 @@ from ledger.core.columns import kept
 from ledger.core.errors import InvalidInputError
 from ledger.files.cells import CellReader, Moments, ReadRows
 from ledger.files.lines import KeptLine, LineColumns, Lines
-from ledger.files.mapping import BillMapping, Identical, Repeats
+from ledger.files.mapping import COST_FIELD, BillMapping, Identical, Repeats
 from ledger.files.numbers import Amount, shown
 from ledger.files.rows import FileRows, digest_of
 from ledger.files.source import Refuse
@@ -30,13 +30,14 @@ class _Several:
 class _Block(NamedTuple):
     """Several rows, read but not added.
 
-    Attributes:
-        session: The hash of the row that began the session of the last of them.
-        begins: When the selected rows begin.
-        ends: When the selected rows end.
-        not_selected: How many are not selected.
-        empty: How many of the selected rows have no amount.
+        Attributes:
+            session: The hash of the row that began the session of the last of them.
+            begins: When the selected rows begin.
+            ends: When the selected rows end.
+            not_selected: How many are not selected.
+            empty: How many of the selected rows have no amount.
         lines: The other rows, as lines.
+        within: Which line each of these is a part of, if the mapping says so.
     """
 
     session: bytes
@@ -45,6 +46,7 @@ class _Block(NamedTuple):
     not_selected: int
     empty: int
     lines: ReadRows
+    within: Sequence[str]
 
 
 class LineReader:
@@ -71,6 +73,8 @@ class LineReader:
         A hash of 16 bytes and a number are what memory holds of a line: 66 MB for 500,000.
         """
         self._several: dict[bytes, _Several] = {}
+        self._within: dict[bytes, bytes] = {}
+        """Which request a request is a part of, by the hashes of their ids."""
         self.empty = self.not_selected = self.replaced = 0
         self.identical: list[int] = []
         self.other_kinds: Counter[str] = Counter()
@@ -107,6 +111,24 @@ class LineReader:
         if lines.line:
             self._note_amounts(lines)
             self._add(lines)
+            parts = zip(lines.request_id, block.within, strict=False)
+            self._within |= {digest_of(f"{one}"): digest_of(whole) for one, whole in parts if whole}
+
+    def leave_out_inner(self) -> None:
+        """Leave out the lines that say the same as the line that they are a part of."""
+        inner = set()
+        for one, whole in self._within.items():
+            part, around = self._places.get(one), self._places.get(whole)
+            if part is None or around is None or part == around:
+                continue
+            if self._tokens(part) == self._tokens(around):
+                inner.add(part)
+        self.not_selected += len(inner)
+        self.lines.drop(inner)
+
+    def _tokens(self, place: int) -> list[Amount]:
+        pairs = zip(self._mapping.axes, self.lines.record(place).amounts, strict=True)
+        return [amount for axis, amount in pairs if axis != COST_FIELD]
 
     def _read(self, rows: FileRows) -> _Block:
         """Return the content of rows; nothing is changed.
@@ -132,6 +154,7 @@ class LineReader:
             not_selected=len(rows.lines) - len(selected.lines),
             empty=len(selected.lines) - len(told.lines),
             lines=cells.lines(told, kept(begins, filled), kept(ends, filled)),
+            within=told.cells.get(self._mapping.within or "", ()),
         )
 
     def _note_times(self, block: _Block) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshal
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from fractions import Fraction
 from io import SEEK_END
@@ -173,6 +173,12 @@ class Lines(Sequence[BillLine]):
         self._records[place] = self._count
         self._digests += record.digest
         self._append([value] for value in record)
+
+    def drop(self, places: Collection[int]) -> None:
+        """Leave lines out; those behind them move up."""
+        if places:
+            rest = (one for place, one in enumerate(self._records) if place not in places)
+            self._records = array("Q", rest)
 
     def digest(self, place: int) -> bytes:
         """Return the hash of a line's row, without reading the line."""

@@ -74,6 +74,9 @@ class BillMapping:
     Attributes:
         name: The mapping's name.
         request_id: The column of the provider's request id.
+        within: The column of the request id of the line that a line is a part of, as of the span
+            around it. A line with the same tokens as that one is the same call, told twice: it is
+            left out.
         at: The column of a day, a time (ISO 8601), or a number of seconds or milliseconds since
             1970.
         at_format: The form of the times: `iso`; `seconds`, `milliseconds` or `microseconds` since
@@ -127,6 +130,7 @@ class BillMapping:
 
     name: str = "mapping"
     request_id: str | None = None
+    within: str | None = None
     at: str | None = None
     at_format: Sequence[str] = ()
     start: str | None = None
@@ -340,7 +344,17 @@ _SKIPPED_MAX = 10_000
 ATTRIBUTION = ("run", "provider", "tenant", "agent")
 """The fields of columns that say for whom a call was made."""
 
-_SINGLE = ("request_id", "at", "end", "model", *ATTRIBUTION, "currency", "kind", "quantity")
+_SINGLE = (
+    "request_id",
+    "within",
+    "at",
+    "end",
+    "model",
+    *ATTRIBUTION,
+    "currency",
+    "kind",
+    "quantity",
+)
 _TEXTS = ("name", *_SINGLE, "start", "model_until", "token_unit", "decimal", "delimiter", "zone")
 _SUMS = (*(name for name in USAGE_FIELDS if name != COST_FIELD), "cost")
 COLUMN_FIELDS = (*_SINGLE, *_SUMS)

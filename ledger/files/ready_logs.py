@@ -23,6 +23,7 @@ _LITELLM = BillMapping(
 _LANGFUSE = BillMapping(
     name="langfuse",
     request_id="id",
+    within="parentObservationId",
     at="startTime",
     model="model",
     input_tokens=["usageDetails.input"],
@@ -30,7 +31,7 @@ _LANGFUSE = BillMapping(
     total_tokens=["usageDetails.total"],
     cost=["calculatedTotalCost"],
     only={"type": ["GENERATION"]},
-    optional=["total_tokens", "cost"],
+    optional=["within", "total_tokens", "cost"],
 )
 _HELICONE = BillMapping(
     name="helicone",

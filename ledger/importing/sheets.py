@@ -93,7 +93,7 @@ def _about_file(found: Imported) -> list[str]:
     if found.empty:
         said.append(f"{found.empty:,} more without any amount")
     if found.not_selected:
-        said.append(f"{found.not_selected:,} more left out by the mapping's only")
+        said.append(f"{found.not_selected:,} more left out by the mapping")
     unread = [*found.unread_columns, *found.unread_lists]
     if unread:
         said.append(f"not read: {_listed(unread)}")

@@ -193,7 +193,7 @@ def about(found: Reconciliation) -> str:
     if found.empty_lines:
         said.append(f"{found.empty_lines:,} without any amount")
     if found.not_selected_lines:
-        said.append(f"{found.not_selected_lines:,} left out by the mapping's only")
+        said.append(f"{found.not_selected_lines:,} left out by the mapping")
     if found.replaced_lines:
         said.append(f"{found.replaced_lines:,} replaced by a later line of their request")
     if found.identical_lines:

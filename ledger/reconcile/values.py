@@ -172,7 +172,7 @@ class Reconciliation:
         as_of: The last entry of the one pool that was compared, None for all entries.
         lines: How many lines were compared with the journal.
         empty_lines: How many more lines have no amount.
-        not_selected_lines: How many more lines the mapping's `only` leaves out.
+        not_selected_lines: How many more lines the mapping leaves out; see `Bill.not_selected`.
         lines_left_out: How many more lines the filter leaves out.
         replaced_lines: How many more lines a later line of their request replaced.
         identical_lines: The numbers of lines that repeat an earlier line in every cell.

@@ -76,7 +76,7 @@ def test_a_mapping_of_ones_own(write: Write, bill: Read, name: str, content: str
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("m.toml", 'at = "a"\ncosts = "c"', "'costs' is none of name, request_id, at"),
+        ("m.toml", 'at = "a"\ncosts = "c"', "'costs' is none of name, request_id, within, at"),
         ("m.toml", "at = ", "not toml"),
         ("m.json", "[]", "must be a table"),
         ("m.json", "{", "not json"),
@@ -266,3 +266,40 @@ def test_anthropic_costs(bill: Read) -> None:
     for read in (pages, table):
         assert [(Fraction(1_234_500),)] == [line.amounts for line in read.lines]
         assert [("claude-x", "2024-02-29")] == [(line.model, line.day) for line in read.lines]
+
+
+def test_a_call_that_two_tracers_wrote_is_one_line(bill: Read) -> None:
+    """An inner generation with the same tokens is the outer one again; with others it is a call.
+
+    In whichever order they stand, and whatever the two say of the model and the cost.
+    """
+
+    def generation(name: str, within: str | None, tokens: int, **more: object) -> dict[str, object]:
+        return {
+            "id": name,
+            "parentObservationId": within,
+            "type": "GENERATION",
+            "startTime": "2026-03-01T10:00:00Z",
+            "model": "gpt-5",
+            "usageDetails": {"input": tokens, "output": 10, "total": tokens + 10},
+            "calculatedTotalCost": 0.5,
+            **more,
+        }
+
+    rows = [
+        generation("inner", "outer", 20, model="gpt-5-2025", calculatedTotalCost=0.25),
+        generation("innermost", "inner", 20),
+        generation("chain", None, 0, type="SPAN"),
+        generation("outer", "chain", 20),
+        generation("own", "outer", 30),
+        generation("itself", "itself", 30),
+        generation("", "itself", 30),
+    ]
+    for each in (rows, rows[::-1]):
+        read = bill(json.dumps({"data": each}), "langfuse", "observations.json")
+        found = {line.request_id: line.amounts[-1] for line in read.lines}
+        assert {"outer": 500_000, "own": 500_000, "itself": 500_000, None: 500_000} == found
+        assert 3 == read.not_selected
+    for one in rows:
+        del one["parentObservationId"]
+    assert 6 == len(bill(json.dumps({"data": rows}), "langfuse", "observations.json").lines)
