@@ -93,6 +93,8 @@ def show(sheet: Sheet, *, wide: bool = False) -> None:
     if sheet.title is not None:
         console.print(printable(sheet.title), style="bold", markup=False, soft_wrap=True)
     console.print(table, crop=False)
+    if not any(sheet.rows):
+        console.print("none", style="dim")
     left_out = sheet.left_out(width=width, wide=wide)
     if left_out:
         said = printable(f"No room for: {', '.join(left_out)} (--wide)")

@@ -73,7 +73,7 @@ def test_spend_by_day_in_a_time_zone(ledger: Run, lines: Lines, filled: str) -> 
         (row["day"], row["model"], row["total_tokens"]) for row in london
     ]
     berlin = lines(ledger(*command, "--zone", "Europe/Berlin").out)
-    assert "Spend by day, model" == berlin[0]
+    assert "Spend by day (Europe/Berlin), model" == berlin[0]
     assert {"2024-03-01"} == {line.split()[0] for line in berlin if line.startswith("2024")}
     assert any(line.startswith("Total 3 1 ") for line in berlin)
 
@@ -305,6 +305,14 @@ def test_a_forecast_and_what_it_assumes(ledger: Run, lines: Lines, filled: str) 
 def test_words_that_are_none(refused: Run, filled: str, words: tuple[str, ...]) -> None:
     """Lengths of time, dimensions and pools that are none, in one line each."""
     assert refused("report", *words, "--url", filled)
+
+
+def test_an_empty_table_says_that_there_is_nothing(ledger: Run, store_url: str) -> None:
+    """In place of a rule with nothing below."""
+    with Ledger.open(store_url) as book:
+        book.pool("team", SharedPoolBudgetOptions())
+    for words in (("spend",), ("runs",), ("credits",)):
+        assert "none\n" in ledger("report", *words, "--url", store_url).out
 
 
 def test_a_tag_is_named_where_no_dimension_is_of_its_name(refused: Run, filled: str) -> None:

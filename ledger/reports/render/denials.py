@@ -14,7 +14,7 @@ from ledger.reports.render.values import figure, moment, text, usd
 _WHO = ("tenant", "agent", "operation", "provider", "model")
 
 
-def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
+def denials_sheet(rows: Iterable[Denied], *, title: str | None = None) -> Sheet:
     """Return denials as a table."""
     denied = list(rows)
     named = any(row.request_id is not None for row in denied)
@@ -40,7 +40,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             Column(heading="Free at", wide=True),
             Column(heading="Request", rank=5, wide=not named, left=True),
         ],
-        title=title,
+        title=f"Denied: {len(denied):,}" if title is None else title,
     )
     for row in denied:
         sheet.add(

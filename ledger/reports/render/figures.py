@@ -74,9 +74,10 @@ def spend_sheet(found: Spend) -> Sheet:
     """Return spend by its dimensions as a table, with a line of the total."""
     names = [name.removeprefix("tag:").capitalize() for name in found.by] or ["Spend"]
     counts = _counts(found.rows)
+    by = ", ".join(f"{name} ({found.zone})" if name in UNITS else name for name in found.by)
     sheet = Sheet(
         columns=[*(Column(heading=name, left=True) for name in names), *_columns(counts)],
-        title=f"Spend by {', '.join(found.by)}" if found.by else "Spend",
+        title=f"Spend by {by}" if by else "Spend",
     )
     lines = (
         (

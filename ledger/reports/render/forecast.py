@@ -32,7 +32,7 @@ def forecast_sheet(found: Forecast) -> Sheet:
             Column(heading="Remaining"),
             Column(heading="Kept back", rank=4),
             Column(heading="Held", rank=4),
-            Column(heading="Spent", rank=2),
+            Column(heading=f"Spent in\n{duration(found.window_s)}", rank=2),
             Column(heading="Per day", rank=1),
             Column(heading="Runs out"),
         ],
