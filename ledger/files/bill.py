@@ -25,28 +25,28 @@ from ledger.files.tables import tables
 class Bill:
     """The content of a file, read through a mapping.
 
-        Attributes:
-            file: The file's name, without its folder.
-            sha256: The hash of its bytes, in hexadecimal digits.
-            mapping: The mapping, without the optional fields that the file lacks.
-            axes: The amounts that the file has, by the journal's names.
-            lines: The lines with an amount.
-            looks: What kind of file it is, in words.
+    Attributes:
+        file: The file's name, without its folder.
+        sha256: The hash of its bytes, in hexadecimal digits.
+        mapping: The mapping, without the optional fields that the file lacks.
+        axes: The amounts that the file has, by the journal's names.
+        lines: The lines with an amount.
+        looks: What kind of file it is, in words.
         empty: How many more lines have no amount at all, such as the empty days of an export.
         not_selected: How many more lines the mapping leaves out, by its `only`, or since the line
             that they are `within` says the same.
-            replaced: How many more lines were replaced by a later line of their request.
-            identical: The numbers of the lines whose cells all equal those of an earlier line.
-            undated: How many lines have no time.
-            least: The smallest amount of a line on each axis, 0 without lines.
-            most: The largest one.
-            first: The earliest time of any line, also of one without amounts; None if no line has a
-                time.
-            last: The latest end of a line, or its beginning if it has no end.
-            unread_columns: The columns that the mapping does not name.
-            unread_lists: How many values each list within the rows has that the mapping does not name;
-                how many lines each kind of token has that it does not name; and how many rows other
-                sheets of a workbook have.
+        replaced: How many more lines were replaced by a later line of their request.
+        identical: The numbers of the lines whose cells all equal those of an earlier line.
+        undated: How many lines have no time.
+        least: The smallest amount of a line on each axis, 0 without lines.
+        most: The largest one.
+        first: The earliest time of any line, also of one without amounts; None if no line has a
+            time.
+        last: The latest end of a line, or its beginning if it has no end.
+        unread_columns: The columns that the mapping does not name.
+        unread_lists: How many values each list within the rows has that the mapping does not name;
+            how many lines each kind of token has that it does not name; and how many rows other
+            sheets of a workbook have.
     """
 
     file: str

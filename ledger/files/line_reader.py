@@ -30,12 +30,12 @@ class _Several:
 class _Block(NamedTuple):
     """Several rows, read but not added.
 
-        Attributes:
-            session: The hash of the row that began the session of the last of them.
-            begins: When the selected rows begin.
-            ends: When the selected rows end.
-            not_selected: How many are not selected.
-            empty: How many of the selected rows have no amount.
+    Attributes:
+        session: The hash of the row that began the session of the last of them.
+        begins: When the selected rows begin.
+        ends: When the selected rows end.
+        not_selected: How many are not selected.
+        empty: How many of the selected rows have no amount.
         lines: The other rows, as lines.
         within: Which line each of these is a part of, if the mapping says so.
     """
@@ -75,6 +75,7 @@ class LineReader:
         self._several: dict[bytes, _Several] = {}
         self._within: dict[bytes, bytes] = {}
         """Which request a request is a part of, by the hashes of their ids."""
+        self._tops: dict[bytes, bool] = {}
         self.empty = self.not_selected = self.replaced = 0
         self.identical: list[int] = []
         self.other_kinds: Counter[str] = Counter()
@@ -119,12 +120,23 @@ class LineReader:
         inner = set()
         for one, whole in self._within.items():
             part, around = self._places.get(one), self._places.get(whole)
-            if part is None or around is None or part == around:
+            if part is None or around is None or not self._has_top(one):
                 continue
             if self._tokens(part) == self._tokens(around):
                 inner.add(part)
         self.not_selected += len(inner)
         self.lines.drop(inner)
+
+    def _has_top(self, one: bytes) -> bool:
+        """Tell whether a line is, in the end, a part of one that is no part of itself."""
+        path, tops = [], self._tops
+        while one in self._within and one not in tops:
+            tops[one] = False  # until its end is known
+            path.append(one)
+            one = self._within[one]
+        found = tops.get(one, True)
+        tops |= dict.fromkeys(path, found)
+        return found
 
     def _tokens(self, place: int) -> list[Amount]:
         pairs = zip(self._mapping.axes, self.lines.record(place).amounts, strict=True)

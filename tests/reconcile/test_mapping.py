@@ -294,12 +294,14 @@ def test_a_call_that_two_tracers_wrote_is_one_line(bill: Read) -> None:
         generation("own", "outer", 30),
         generation("itself", "itself", 30),
         generation("", "itself", 30),
+        *(generation(f"turn-{one}", f"turn-{(one + 1) % 3}", 40) for one in range(3)),
     ]
     for each in (rows, rows[::-1]):
         read = bill(json.dumps({"data": each}), "langfuse", "observations.json")
         found = {line.request_id: line.amounts[-1] for line in read.lines}
-        assert {"outer": 500_000, "own": 500_000, "itself": 500_000, None: 500_000} == found
+        turns = [f"turn-{one}" for one in range(3)]
+        assert dict.fromkeys(["outer", "own", "itself", None, *turns], 500_000) == found
         assert 3 == read.not_selected
     for one in rows:
         del one["parentObservationId"]
-    assert 6 == len(bill(json.dumps({"data": rows}), "langfuse", "observations.json").lines)
+    assert 9 == len(bill(json.dumps({"data": rows}), "langfuse", "observations.json").lines)
