@@ -53,7 +53,7 @@ _COMMANDS = {
     ),
     "alerts": _Command(
         "alerts:alerts",
-        "Print every threshold crossing behind a cursor: at least once, and none is lost.",
+        "Print every threshold crossing after a cursor: at least once, and none is lost.",
     ),
     "verify": _Command(
         "books:verify",

@@ -103,7 +103,7 @@ def chosen(
     parent: ParentOf = None,
     match: Matching = None,
     state: Annotated[
-        PoolState | None, typer.Option(help="Only pools that are open or closed by now.")
+        PoolState | None, typer.Option(help="Only pools that are open, or only closed ones.")
     ] = None,
     since: Since = None,
     until: Until = None,

@@ -299,7 +299,7 @@ def _written(target: Database, pool_ids: Sequence[int], work: Callable[[Connecti
             except OutcomeUnknownError as unknown:
                 raise LedgerUnavailableError(
                     f"whether the newest rows are in {target.url} is not known; run the copy "
-                    "again, which goes on where it stands"
+                    "again, and it continues"
                 ) from unknown
             if not repeated:
                 raise

@@ -133,7 +133,7 @@ class PoolJournal:
         except ValueError as error:
             raise self.damaged(newest["seq"], f"it cannot be read: {error}") from error
         if newest["seq"] == I64_MAX:
-            raise self.damaged(newest["seq"], "no number is left for an entry behind it")
+            raise self.damaged(newest["seq"], "no number is left for an entry after it")
         return newest
 
     def head_of(self, reads: Reads, newest: Row | None) -> Head:
@@ -261,7 +261,7 @@ class PoolJournal:
             queries.LEASE_COLUMNS.check(row)
             state = rows.lease_of(row)
             if type(row["proof"]) is not bytes:
-                raise ValueError("the hash of its reservation is none")
+                raise ValueError("the hash of its reservation is invalid")
         except rows.UNREADABLE as error:
             raise self.damaged(row["seq"], f"its lease cannot be read: {error}") from error
         return LeaseRow(
