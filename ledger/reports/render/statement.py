@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
@@ -220,6 +221,10 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
     return sheet
 
 
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+"""A SHA-256, of which a remark has the beginning; JSON and CSV have it whole."""
+
+
 def _remarks(line: StatementLine, axes: Sequence[Axis]) -> str:
     actor = None if line.actor is None else f"by {line.actor}"
     corrected = None if line.corrects is None else f"of entry {line.corrects}:"
@@ -227,7 +232,8 @@ def _remarks(line: StatementLine, axes: Sequence[Axis]) -> str:
     origin = None if line.origin_pool is None else f"of {line.origin_pool}, entry {line.origin_seq}"
     flags = " ".join(one for one in line.flags.split() if one != "imported")  # its kind says so
     guess = line.provenance if line.provenance in GUESSED else None
-    return " ".join(filter(None, (flags, guess, corrected, carried, line.reason, actor, origin)))
+    parts = (flags, guess, corrected, carried, line.reason, actor, origin)
+    return _HASH.sub(r"\1…", " ".join(filter(None, parts)))
 
 
 def _balance(
