@@ -115,8 +115,8 @@ def import_(
 
     The pool must exist: open it first (ledger pool open team). The same file may be imported again,
     also once it has grown. A call that is in the books is left out; if its lease expired, it is
-    settled by what the file says. Exit code 0 if the journal then says of these calls what the file says,
-    1 if not, 2 if the file or a line of it cannot be imported: then nothing is.
+    settled by what the file says. Exit code 0 if the journal then says of these calls what the file
+    says, 1 if not, 2 if the file or a line of it cannot be imported: then nothing is.
 
     Example: ledger import team session.jsonl --mapping claude-code
     """
