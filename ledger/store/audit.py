@@ -72,7 +72,8 @@ def pools_of_another_store(connection: Connection, store: bytes) -> int:
     count = 0
     for query in (_OPENINGS.limit(1), _OPENINGS):  # nearly always the first pool answers it
         rows = connection.execute(query).mappings().all()
-        count = len(rows)
+        if not (count := len(rows)):
+            break
         for row in rows:
             try:
                 genesis = genesis_of(store=store, pool=row["pool_identity"], name=row["pool_name"])

@@ -68,7 +68,7 @@ def current(database: Database) -> str | None:
 
 
 def _revision(database: Database, connection: Connection) -> str | None:
-    if schema.VERSION_TABLE not in inspect(connection).get_table_names():
+    if not inspect(connection).has_table(schema.VERSION_TABLE):
         return None
     found = connection.exec_driver_sql(
         f"SELECT version_num FROM {schema.VERSION_TABLE}"  # noqa: S608 - a constant

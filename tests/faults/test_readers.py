@@ -26,6 +26,7 @@ from ledger import (
 )
 from ledger.store.dialects import readers
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests import programs
 from tests.leases import OF_THOUSAND, TEN
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -232,7 +233,7 @@ with Ledger.open({f"sqlite:///{path}"!r}, **{options!r}) as book:
     time.sleep(600)
 """
     words = [sys.executable, "-c", code]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    with programs.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "ready\n" == process.stdout.readline()
         process.kill()

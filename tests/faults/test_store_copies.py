@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -31,6 +30,7 @@ from ledger.store import copying, migrate, schema
 from ledger.store.copying import Copied, copy
 from ledger.store.database import Database
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests import programs
 from tests.conftest import STORES
 from tests.leases import TEN
 
@@ -180,14 +180,14 @@ dialect.insert = staticmethod(killed)
 sys.argv = ["ledger", "db", "copy", {source!r}, {target!r}]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    done = programs.run([sys.executable, "-c", code], capture_output=True)
     assert -signal.SIGKILL == done.returncode, done.stderr
     with Ledger.open(target) as book:
         assert [] == book.pools()
     whole = len(rows(source)["entries"])
     assert len(rows(target)["entries"]) < whole
     words = ["-m", "ledger", "db", "copy", source, target]
-    said = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    said = programs.run([sys.executable, *words], capture_output=True, text=True)
     assert (0, "") == (said.returncode, said.stderr)
     assert rows(source) == rows(target)
     with Ledger.open(target) as book:

@@ -27,14 +27,14 @@ def network_of(path: Path) -> str | None:
         mounted = _MOUNTED.read_bytes().decode("utf-8", errors="surrogateescape")
     except OSError:
         return None
-    place, kind = Path("/"), ""
+    whole, place, kind = f"{path}/", "", ""
     # Split only at these two characters, which are escaped in names. Other blanks and line ends are
     # not escaped.
     for line in filter(None, mounted.split("\n")):
         before, _, after = line.partition(" - ")
-        folder = Path(_unescaped(before.split(" ")[4]))
+        folder = _unescaped(before.split(" ")[4]).rstrip("/")
         # A later mount hides an earlier one at the same place.
-        if path.is_relative_to(folder) and len(folder.parts) >= len(place.parts):
+        if whole.startswith(f"{folder}/") and len(folder) >= len(place):
             place, kind = folder, after.split(" ")[0]
     return kind if kind in _NETWORKS else None
 

@@ -92,6 +92,7 @@ class PostgreSQLDialect(Dialect):
             # SQLAlchemy's pools have locks that an interrupt may leave locked.
             poolclass=NullPool,
             pool_reset_on_return=None,  # a returned connection has no transaction, or is closed
+            use_native_hstore=False,  # else each engine asks the server for a type that no one uses
             connect_args={
                 **secrets,
                 "tcp_user_timeout": int(self.timeout_s * 1000),
