@@ -226,7 +226,15 @@ def own_left(status: PoolStatus, axis: Axis) -> int | None:
     return max(0, capacity + carried - used)
 
 
-@pytest.mark.parametrize("seed", [7, 24, 4])
+@pytest.mark.parametrize(
+    ("store_url", "seed"),
+    [
+        *(("sqlite", seed) for seed in (7, 24, 4)),
+        ("postgresql", 24),
+        *(pytest.param("postgresql", seed, marks=pytest.mark.long) for seed in (7, 4)),
+    ],
+    indirect=["store_url"],
+)
 def test_every_door_says_what_is_left(
     books: Callable[[int], Books], ledger: Run, store_url: str, folder: Path, seed: int
 ) -> None:

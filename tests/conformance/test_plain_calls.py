@@ -41,6 +41,7 @@ from tests.conformance.test_plain_windows import (
     WINDOWS,
     next_begin,
 )
+from tests.conftest import STORES
 
 TTL_US = 10 * MINUTE_US
 """How long a lease holds."""
@@ -423,8 +424,14 @@ def test_memory_counts_calls_as_plain_sums_do(
     Twins(manager, manager.credit, pool_of(period, kind, clock.now), clock).follow(steps)
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
-def test_stores_count_calls_as_plain_sums_do(store: str, new_store: Callable[[str], str]) -> None:
+@pytest.mark.parametrize(
+    "histories",
+    [pytest.param(25, id="few"), pytest.param(250, marks=pytest.mark.long, id="many")],
+)
+@pytest.mark.parametrize("store", STORES)
+def test_stores_count_calls_as_plain_sums_do(
+    store: str, histories: int, new_store: Callable[[str], str]
+) -> None:
     """Refunds, too: and their journals are sound."""
     clock, numbers = Clock(), itertools.count()
     with Ledger.open(new_store(store), clock=clock) as book:
@@ -440,7 +447,7 @@ def test_stores_count_calls_as_plain_sums_do(store: str, new_store: Callable[[st
             if not kind.prepaid:
                 run((period, kind), STARTS[0], story)
         settings(
-            max_examples=50,
+            max_examples=histories,
             deadline=None,
             derandomize=True,
             database=None,

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import make_url
 
 from ledger.core.entries import PoolId
+from ledger.core.extensions import ATTRIBUTION_TEXTS
 from ledger.exports.source import _contents_of
 from ledger.store.database import Database
 from ledger.store.schema import attributions, entries, pools
@@ -169,8 +170,15 @@ OTHER_ROWS = [
 ]
 
 
+LIKE_RUN_ID = [name for name in ATTRIBUTION_TEXTS if name != "run_id"]
+"""Names that are read by the same code as the run's."""
+
+
 @pytest.mark.parametrize("samples", [pytest.param(1, id="one value"), EVERY_VALUE])
-@pytest.mark.parametrize(("table", "column", "where"), OTHER_ROWS)
+@pytest.mark.parametrize(
+    ("table", "column", "where"),
+    [pytest.param(*one, marks=[pytest.mark.long] * (one[1] in LIKE_RUN_ID)) for one in OTHER_ROWS],
+)
 def test_any_column_of_any_other_row(
     patient: Patient, table: str, column: str, where: str, samples: int
 ) -> None:

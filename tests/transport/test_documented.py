@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +80,10 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_readmes_lines_fit_each_client(
-    server: wire.Server, monkeypatch: pytest.MonkeyPatch, name: str
+    server: wire.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     """As a new user writes them, in an empty folder: a call, a stream, and then a refusal."""
     (imported, made), call, stream, shape = CALLS[name]
@@ -111,10 +112,10 @@ assert 0 == spent.reserved.cost_micros_usd
 print(spent.committed.cost_micros_usd, len(list(book.entries("team"))), book.verify()[0].ok)
 """
     server.answers(shape.whole, shape.stream)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    refused, counted = done.stdout.splitlines()
+    Path("program.py").write_text(program, encoding="utf-8")
+    names = runpy.run_path("program.py")
+    with names["book"]:
+        refused, counted = capsys.readouterr().out.splitlines()
     assert refused.startswith("pool 'team' cannot grant")
     assert [str(2 * shape.billed[1]), "True"] == counted.split()[::2]
     assert 2 == len(server.requests)
