@@ -95,7 +95,7 @@ _COMMANDS = {
     "price": _Command("price:price", "Print what a call costs, and why."),
     "reprice": _Command(
         "prices:reprice",
-        "Print what recorded calls would have cost by other prices, and what cannot be said.",
+        "Print what recorded calls would have cost by other prices, and which cannot be priced.",
     ),
     "prices": _Command("prices:app", "Sources of prices."),
     "pool": _Command(

@@ -103,7 +103,7 @@ def forecast(
     pool: PoolName,
     window: Annotated[
         str,
-        typer.Option(help="How much of the past the rate of spend is taken from: 12h, 7d, 30d."),
+        typer.Option(help="The length of past time that gives the rate of spend: 12h, 7d, 30d."),
     ] = "7d",
     now: Now = None,
     zone: Zone = "UTC",

@@ -34,7 +34,7 @@ def upgrade(
     partitions: _Partitions = None,
     for_restore: Annotated[
         bool,
-        typer.Option("--for-restore", help="Make tables alone, for a dump's data or a replica."),
+        typer.Option("--for-restore", help="Make only the tables, for a dump's data or a replica."),
     ] = False,
 ) -> None:
     """Bring a store's schema up to date, making it if there is none.
@@ -137,9 +137,7 @@ def copy_store(
 @app.command("roles")
 def roles(
     url: Url = URL_DEFAULT,
-    prefix: Annotated[
-        str, typer.Option(help="What the names of the roles begin with.")
-    ] = "ledger_",
+    prefix: Annotated[str, typer.Option(help="The prefix of the roles' names.")] = "ledger_",
     apply_: Annotated[
         bool, typer.Option("--apply", help="Make the roles, in place of printing the statements.")
     ] = False,

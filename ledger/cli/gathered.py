@@ -1,4 +1,4 @@
-"""Options that several commands share: declared once, and handed to each as one value."""
+"""Options that several commands share: declared once, and given to each as one value."""
 
 from __future__ import annotations
 

@@ -58,16 +58,16 @@ PastFile = Annotated[
 WhatChangesMean = Annotated[
     Changed,
     typer.Option(
-        help="What it means if a line without a request id says other amounts than it did when "
-        "an earlier file was imported: refuse the file, or correct what was imported."
+        help="What to do if a line without a request id has other amounts than in a file that was "
+        "imported before: refuse the file, or correct what was imported."
     ),
 ]
 Account = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="The account that the file is of: lines without a request id are told apart by "
-        "it. By default the mapping's name.",
+        help="The account of the file, which tells its lines without a request id from those of "
+        "other files. By default the mapping's name.",
         show_default=False,
     ),
 ]
@@ -76,8 +76,8 @@ PriceLines = Annotated[
     str | None,
     typer.Option(
         "--prices",
-        help="Charge lines that say no cost by a price table of your own (TOML), which comes "
-        f"before genai-prices; {LIBRARY!r} is that alone.",
+        help="Price lines without a cost by your own price table (TOML), which comes before "
+        f"genai-prices; {LIBRARY!r} uses only genai-prices.",
         show_default=False,
     ),
 ]
@@ -103,7 +103,7 @@ def import_(
         bool,
         typer.Option(
             "--exact-costs",
-            help="Keep what a call cost exactly, where the file says that finer than a micro-USD.",
+            help="Keep the exact cost of a call if the file states it finer than in micro-USD.",
         ),
     ] = False,
     actor: ActorOption = None,

@@ -32,7 +32,7 @@ WhatRepeatsMean = Annotated[
     typer.Option(
         "--repeats",
         help="What it means if lines have the same request id: refuse them, add them, or take the "
-        "last. Without it, what the mapping says.",
+        "last. By default as the mapping says.",
     ),
 ]
 WhatIdenticalMean = Annotated[
@@ -40,7 +40,7 @@ WhatIdenticalMean = Annotated[
     typer.Option(
         "--identical",
         help="What it means if two lines are identical: refuse to apply the bill, add them, or "
-        "count them once. Without it, what the mapping says.",
+        "count them once. By default as the mapping says.",
     ),
 ]
 Start = Annotated[

@@ -1,4 +1,4 @@
-"""Where a report goes: to the terminal, to a program, or onto a page of its own."""
+"""The output of a report: to the terminal, to a program, or into a page."""
 
 from __future__ import annotations
 

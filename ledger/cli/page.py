@@ -1,4 +1,4 @@
-"""`ledger report page` and `ledger report chart`: the books as a page, and pictures of them."""
+"""`ledger report page` and `ledger report chart`: the store as a page, and pictures of it."""
 
 from __future__ import annotations
 

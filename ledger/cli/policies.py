@@ -98,8 +98,8 @@ Settlement = Annotated[
     SettlementPolicy | None,
     typer.Option(
         metavar="POLICY",
-        help="What becomes of a lease that ends without a record of its usage: it is settled as "
-        "'estimated' or as 'observed', or 'release' frees it.",
+        help="How a lease is ended whose usage was not recorded: settled as 'estimated' or as "
+        "'observed', or 'release' gives it back.",
         show_default=False,
     ),
 ]
@@ -109,8 +109,8 @@ UnpricedCalls = Annotated[
     typer.Option(
         "--unpriced",
         metavar="POLICY",
-        help="A call that leaves out a figure which the pool limits is refused, or reserved as "
-        "it is and flagged: refuse, flag.",
+        help="Whether to refuse a call that leaves out a figure which the pool limits, or to "
+        "reserve and flag it: refuse, flag.",
         show_default=False,
     ),
 ]

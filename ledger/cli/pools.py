@@ -170,7 +170,7 @@ def adjust(
 def credit(
     pool: PoolName,
     name: Annotated[
-        str, typer.Argument(help="What reports and refusals call it.", show_default=False)
+        str, typer.Argument(help="Its name in reports and refusals.", show_default=False)
     ],
     tokens: Annotated[
         str | None, typer.Option(help="How many tokens it gives.", show_default=False)
@@ -184,7 +184,7 @@ def credit(
     expires_at: Annotated[
         str | None,
         typer.Option(
-            help="From when on nothing more is paid from it: 2026-02-01, or with a time and zone. "
+            help="When it expires: 2026-02-01, or with a time and zone. "
             "By default it never expires.",
             show_default=False,
         ),

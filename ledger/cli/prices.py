@@ -207,7 +207,7 @@ def reprice(
     output: Output,
     where: reports.Filter,
 ) -> None:
-    """Print what recorded calls would have cost by other prices, and what cannot be said.
+    """Print what recorded calls would have cost by other prices, and which cannot be priced.
 
     Example: ledger reprice --dry-run --prices new.toml --since 2026-10-01 --until 2026-11-01
     """

@@ -1,4 +1,4 @@
-"""`ledger reconcile`: hold what a provider billed against the journal."""
+"""`ledger reconcile`: compare a provider's bill with the journal."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def reconcile(
     chosen: Sequence[BillMapping],
     axis: Axes = None,
     tolerance_tokens: Annotated[
-        str, typer.Option(help="By how many tokens both may differ and still match.")
+        str, typer.Option(help="The largest difference in tokens that still matches.")
     ] = "0",
     tolerance_usd: Annotated[
-        str, typer.Option(help="By how many US dollars both may differ and still match.")
+        str, typer.Option(help="The largest difference in US dollars that still matches.")
     ] = "0",
     by: By = Unit.DAY,
     apply_: Apply = False,

@@ -105,8 +105,8 @@ def _chosen(
     estimate_output: Annotated[
         str,
         typer.Option(
-            help="Output tokens that each call is estimated at: a fixed maximum, or 'actual' for "
-            "what the trace recorded."
+            help="Estimated output tokens of each call: a fixed maximum, or 'actual' for those "
+            "that the trace recorded."
         ),
     ] = "actual",
     runs: Annotated[

@@ -13,7 +13,7 @@ from ledger.core.errors import InvalidInputError, MissingExtraError
 from ledger.reports.render import moment, open_leases_sheet, pools_sheet
 
 _TIMEOUT_S = 2.0
-"""How long one read may wait. After that the view says that the store is away, and reads again."""
+"""How long one read may wait, in seconds. After that the view shows the error, and reads again."""
 
 
 @listing

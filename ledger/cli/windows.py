@@ -50,7 +50,7 @@ DeductOverage = Annotated[
     bool | None,
     typer.Option(
         "--deduct-overage/--waive",
-        help="Take what was spent beyond the capacity off the next windows, or begin anew.",
+        help="Deduct spend beyond the capacity from the next windows, or not.",
         show_default=False,
     ),
 ]
