@@ -101,7 +101,7 @@ class CallQueue(ABC):
     def _gather(self) -> None:
         """Pause until as many callers wait as the last batch had, since most come right back.
 
-        The pause is at most half as long as the last transaction took, and ends at most that long
+        The pause is at most half as long as the last transaction took, and begins at most that long
         after it, so a caller of an idle queue never waits. If a caller does not come back, the next
         batch is expected to be smaller.
         """

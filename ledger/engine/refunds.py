@@ -1,4 +1,4 @@
-"""Refunds and late usage of earlier windows: they leave the present window unchanged."""
+"""Refunds and late usage of earlier windows: they keep what the present one has left."""
 
 from __future__ import annotations
 
