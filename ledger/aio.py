@@ -146,7 +146,7 @@ class AsyncLedger:
     async def alerts(
         self, after: str | None = None, *, pool: str | None = None, left_out: LeftOut | None = None
     ) -> AsyncIterator[Alert]:
-        """Yield every threshold crossing behind a cursor, as `Ledger.alerts` does.
+        """Yield every threshold crossing after a cursor, as `Ledger.alerts` does.
 
         What that raises at once is raised when the first alert is asked for.
         """

@@ -125,7 +125,7 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     earlier change. With a store each call may raise `ContentionError` (other writers kept the store
     busy until the deadline) and `LedgerUnavailableError` (the store cannot be reached; nothing was
     written). A call about a lease may raise `LostLeaseError`, which is an `UnknownLeaseError` (the
-    store went back behind it; book its usage with `record_lost`). A call that writes may raise
+    store went back to before it; book its usage with `record_lost`). A call that writes may raise
     `OutcomeUnknownError` (the connection died in COMMIT; repeat the call with the error's key).
     Attribution, `OccurredAt`, reports and idempotency keys need a journal: in memory they have no
     effect.

@@ -63,7 +63,7 @@ Wide = Annotated[
 
 
 class _Console(Console):
-    """A console that raises an error if nobody reads its pipe; Rich would exit with 1: damage."""
+    """A console that raises an error if its pipe is closed; Rich would exit with 1 (damage)."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -34,10 +34,10 @@ _AMOUNT = re.compile(r"\$\s*(?P<usd>[\d.]+)|(?P<count>[\d.]+)\s*(?P<unit>[A-Za-z
 
 
 def changed(limits: Sequence[Limit], given: Sequence[str]) -> tuple[Limit, ...]:
-    """Return limits with those set, replaced or taken away that options name.
+    """Return limits after options have set, replaced or removed some.
 
     Raises:
-        InvalidInputError: An option is no limit, or takes one away that is not there.
+        InvalidInputError: An option is no limit, or removes one that does not exist.
     """
     found = {one.name: one for one in limits}
     for option in given:

@@ -82,7 +82,7 @@ def _named(named: str) -> Sequence[BillMapping]:
 
 
 def read(path: Path, chosen: Sequence[BillMapping], *, attributed: bool = False) -> Bill:
-    """Read a file behind a progress bar.
+    """Read a file, and show a progress bar.
 
     Raises:
         BillingFileError: It cannot be read. If another ready mapping fits it, the error names that.

@@ -211,7 +211,7 @@ changing = gathered("changed", changes)
 
 
 def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:
-    """Return thresholds with those set or taken away that options name."""
+    """Return thresholds after options have set or removed some."""
     thresholds = dict(base)
     for option in given:
         name, equals, percent = option.rpartition("=")

@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """A threshold crossing, and the cursor to go on behind it. Alerts of one crossing are equal.
+    """A threshold crossing, and the cursor to go on after it. Alerts of one crossing are equal.
 
     Attributes:
         crossing: What was crossed.
@@ -69,7 +69,7 @@ class Alert:
 
     @property
     def cursor(self) -> str:
-        """The text that `alerts(after=...)` takes to go on behind this crossing.
+        """The text that `alerts(after=...)` takes to go on after this crossing.
 
         It has some 30 characters for each pool that has crossed a threshold.
         """
@@ -127,7 +127,7 @@ class NewestCrossings:
             del self._kept[: self.KEPT]
 
     def after(self, cursor: str | None) -> list[Alert]:
-        """Return the crossings behind a cursor, or all of them without one.
+        """Return the crossings after a cursor, or all of them without one.
 
         Raises:
             InvalidInputError: It is no cursor, or one of another manager.

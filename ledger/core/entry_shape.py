@@ -40,7 +40,7 @@ def correction_of(entry: Entry) -> Correction:
     except (KeyError, TypeError, InvalidInputError) as error:
         raise Contradiction("correction that does not say of what, from what, to what") from error
     lease = entry.seq if entry.lease is None else entry.lease.lease
-    # The entry of an import is its lease; others come behind the reservation of theirs.
+    # The entry of an import is its lease. Others come after the reservation of their lease.
     first = lease + (not entry.flags & EntryFlag.IMPORTED)
     if type(found.corrects) is not int or not first <= found.corrects < entry.seq:
         raise Contradiction(f"correction of entry {found.corrects}, which cannot be of its lease")

@@ -1,4 +1,4 @@
-"""The in-memory manager: one pool behind a lock. Its state is lost when the process ends."""
+"""The in-memory manager: one pool, protected by a lock. Its state is lost when the process ends."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             return self._state.credits(self._clock())
 
     def alerts(self, after: str | None = None) -> list[Alert]:
-        """Return every threshold crossing behind a cursor, in order, as `Books.alerts` does.
+        """Return every threshold crossing after a cursor, in order, as `Books.alerts` does.
 
         They end with the manager, which keeps the newest 10,000. A manager notices only with its
         next change that a lease is due or a window has ended.

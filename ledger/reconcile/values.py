@@ -93,8 +93,8 @@ class Match:
         pool: The pool of the last entry.
         entry: The last entry.
         lease: The lease that it is about.
-        guessed: Whether something of what is recorded was assumed, since nobody said what the call
-            used: its lease expired, or ended without a record.
+        guessed: Whether some of the recorded usage was assumed, since the lease expired or ended
+            without a record.
         held_tokens: If the call is billed and not recorded yet, since its lease has not ended: what
             the lease holds; 0 if it has expired.
         held_cost_micros_usd: The same in millionths of a US dollar.

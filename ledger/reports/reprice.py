@@ -37,7 +37,7 @@ class Repriced:
         model: The model.
         entries: How many settlements, observations, and expiries with assumed usage.
         cost_micros_usd: Their recorded cost, corrections included.
-        corrected_micros_usd: How much of that corrections added; below 0 if they took some away.
+        corrected_micros_usd: How much of that corrections added; below 0 if they reduced it.
         repriced_micros_usd: What they would have cost; None if they cannot be priced.
         priced_by: Source and version of the prices; None if they cannot be priced.
         reason: Why they cannot be priced; None if they can.

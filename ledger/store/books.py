@@ -127,7 +127,7 @@ class Books:
     def alerts(
         self, after: str | None = None, *, pool: str | None = None, left_out: LeftOut | None = None
     ) -> Iterator[Alert]:
-        """Yield every threshold crossing behind a cursor, each pool's in order, at least once.
+        """Yield every threshold crossing after a cursor, each pool's in order, at least once.
 
         Keep the `cursor` of an alert once it is dealt with, and give it as `after` next time, in
         this process or another. Then all later crossings are given, and none is lost. A crossing

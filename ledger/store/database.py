@@ -44,7 +44,7 @@ _LEAST_S = 0.001
 """The least time, in seconds, that a read gets once it has a connection."""
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
-_PAUSE_LOST_MAX_S = 0.5  # the server is away
+_PAUSE_LOST_MAX_S = 0.5  # the server cannot be reached
 
 _began_s: ContextVar[float | None] = ContextVar("began_s", default=None)
 """When the call that this thread is about to make began, if it has waited since."""

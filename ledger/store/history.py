@@ -217,7 +217,7 @@ class StoredHistory(rules.History):
         return self._moved[begin : bisect_left(self._moved, self.upto + 1, key=_seq)]
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what dated entries behind an entry commit that count before a time.
+        """Return what the dated entries after an entry that count before a time commit.
 
         It is called after `moved`, which shows whether there are any.
         """
@@ -260,7 +260,7 @@ class StoredHistory(rules.History):
         return known.commits.plus(newer).plus(reached).minus(passed)
 
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
-        """Return when dated entries behind an entry count, between two times.
+        """Return when dated entries after an entry count, between two times.
 
         It is called after `moved`, like `dated`.
         """
@@ -317,13 +317,13 @@ class StagedHistory(StoredHistory):
         return [*super().moved(after), *(one for one in self._corrected if one.seq > after)]
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what dated entries behind an entry commit that count before a time."""
+        """Return what the dated entries after an entry that count before a time commit."""
         self._look()
         staged = (one.by for one in self._dated if one.seq > after and one.at < before)
         return Totals.sum(staged, super().dated(after, before))
 
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
-        """Return when dated entries behind an entry count, between two times."""
+        """Return when dated entries after an entry count, between two times."""
         self._look()
         staged = (one.at for one in self._dated if one.seq > after and first < one.at < last)
         return [*super().dates(after, first, last), *staged]

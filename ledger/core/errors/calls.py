@@ -74,7 +74,7 @@ class UnknownPoolError(LedgerError):
     """
 
     def __init__(self, name: str) -> None:
-        # No other names: the message may reach somebody who is to know of his own pool alone.
+        # It names no other pools: the message may reach a person who may know only one pool.
         super().__init__(
             f"there is no pool {name!r}. Make it with pool(name, options) or 'ledger pool open'; "
             "'ledger pool list' shows those that there are"

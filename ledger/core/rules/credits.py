@@ -215,7 +215,7 @@ class Credits:
         return CreditBook(since, at, balance.committed, paid.debt, listed)
 
     def with_credit(self, credit: Credit, seq: int, at: Micros, balance: Balance) -> CreditBook:
-        """Return the book behind the entry that gives a credit.
+        """Return the book after the entry that gives a credit.
 
         The book begins anew if all earlier credits have expired and there is no debt.
 

@@ -39,7 +39,7 @@ class Track(History):
         return self._points[numbers.start - offset : numbers.stop - offset : numbers.step]
 
     def moved(self, after: int) -> Sequence[Moved]:
-        """Return the corrections behind an entry."""
+        """Return the corrections after an entry."""
         begin = bisect_left(self._moved, after + 1, key=lambda one: one.seq)
         return self._moved[begin:]
 
@@ -53,7 +53,7 @@ class Track(History):
         return known
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what dated entries behind an entry commit that count before a time."""
+        """Return what the dated entries after an entry that count before a time commit."""
         begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
         early = (one.by for one in self._dated[begin:] if one.at < before)
         return Totals.sum(early)
@@ -103,7 +103,7 @@ class Track(History):
 
         Args:
             since: The time.
-            book: The credits, None without: corrections behind their beginning are kept, and dated
+            book: The credits, None without: corrections after their beginning are kept, and dated
                 entries that count before a credit expired and were recorded later.
         """
         number = self.before(since)

@@ -56,7 +56,7 @@ def _write_array(rows: Iterable[DataclassInstance], out: TextIO, margin: str) ->
 
 
 def _json(row: DataclassInstance, margin: str) -> str:
-    """Return a row as JSON, its lines behind the first behind a margin."""
+    """Return a row as JSON, with a margin before each line but the first."""
     plain = json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict)
     return escaped_json(plain).replace("\n", f"\n{margin}")
 

@@ -84,7 +84,7 @@ def moment(at: datetime | None) -> str:
 
 
 def behind(standby: Standby | None) -> str:
-    """Return how far behind a standby is; nothing where the store is none."""
+    """Return in words how far behind a standby is, an empty text if the store is none."""
     if standby is None:
         return ""
     until = standby.replayed_until

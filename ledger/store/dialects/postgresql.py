@@ -196,7 +196,7 @@ class PostgreSQLDialect(Dialect):
         )
 
     def begin_migration(self, connection: Connection) -> None:
-        """Begin behind an advisory lock that ends with the transaction."""
+        """Begin by taking an advisory lock that ends with the transaction."""
         _raw(connection).execute(
             # A server's default level may take the snapshot before the lock is granted.
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
