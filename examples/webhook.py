@@ -54,7 +54,12 @@ def send(hook: str, alert: Alert) -> None:
         "percent": crossing.percent,
         "direction": crossing.direction,
         "recorded_at": crossing.recorded_at.isoformat(),
-        "tokens_left": None if remaining.is_unlimited("tokens") else remaining.tokens,
+        # What the pool limits: tokens, cost_micros_usd, requests.
+        "left": {
+            axis: getattr(remaining, axis)
+            for axis in ("tokens", "cost_micros_usd", "requests")
+            if not remaining.is_unlimited(axis)
+        },
     }
     # By the key the receiver drops what it got before.
     headers = {"Content-Type": "application/json", "Idempotency-Key": alert.key}
@@ -94,9 +99,10 @@ class Receiver(BaseHTTPRequestHandler):
             Receiver.busy = False
             self.send_error(503)
             return
+        left = ", ".join(f"{amount} {axis}" for axis, amount in body["left"].items())
         print(
             f"{body['pool']}: {body['threshold']} ({body['percent']} %) {body['direction']}, "
-            f"{body['tokens_left']} tokens left"
+            f"{left} left"
         )
         self.send_response(204)
         self.end_headers()

@@ -53,7 +53,7 @@ _COMMANDS = {
     ),
     "alerts": _Command(
         "alerts:alerts",
-        "Print every threshold crossing after a cursor: at least once, and none is lost.",
+        "Print every threshold crossing behind a cursor: at least once, and none is lost.",
     ),
     "verify": _Command(
         "books:verify",
@@ -124,19 +124,7 @@ def _load(name: str) -> Any:  # noqa: ANN401 - a command as the parser makes it
     else:
         lent.command(name)(found)
     commands: Mapping[str, Any] = typer.main.get_group(lent).commands
-    _unwrap(commands[name])
     return commands[name]
-
-
-def _unwrap(command: Any) -> None:  # noqa: ANN401 - a command as the parser makes it
-    """Join the lines of each paragraph of a command's help, and of those below it.
-
-    The parser keeps their ends, whatever the width of the terminal.
-    """
-    paragraphs = (command.help or "").split("\n\n")
-    command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
-    for below in getattr(command, "commands", {}).values():
-        _unwrap(below)
 
 
 class _Loaded(Mapping[str, Any]):

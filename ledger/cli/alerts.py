@@ -50,25 +50,28 @@ def alerts(
     cursor: Annotated[
         Path | None,
         typer.Option(
-            help="A file that keeps the cursor: start after it, and move it past what is printed.",
+            help="A file that keeps the cursor: go on behind it, and move it on behind what is "
+            "printed.",
             show_default=False,
         ),
     ] = None,
     after: Annotated[
         str | None,
         typer.Option(
-            help="Start after this cursor; each line of --format jsonl has one.",
+            help="Go on behind this cursor, which each line of --format jsonl has.",
             show_default=False,
         ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with later crossings.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is crossed from now on.")
+    ] = False,
     every: Annotated[str, typer.Option(help="How often --follow looks: 1s, 10s, 1m.")] = "2s",
     output_format: Annotated[
         AlertFormat, typer.Option("--format", help="Text for people, JSON Lines for programs.")
     ] = AlertFormat.TEXT,
     url: Url = URL_DEFAULT,
 ) -> None:
-    """Print every threshold crossing after a cursor: at least once, and none is lost.
+    """Print every threshold crossing behind a cursor: at least once, and none is lost.
 
     Exit code 0 if there was none, 3 if there were some, 1 if a pool cannot be read.
 
@@ -144,7 +147,7 @@ class _Reader:
             try:
                 self.read(lost)
             except (LedgerUnavailableError, ContentionError) as error:
-                trouble = [f"the store cannot be read, trying again: {error}"]
+                trouble = [f"away, looking again: {error}"]
             trouble += [f"left out: {error}" for error in lost]
             if trouble != told:
                 for line in trouble:

@@ -103,7 +103,7 @@ def chosen(
     parent: ParentOf = None,
     match: Matching = None,
     state: Annotated[
-        PoolState | None, typer.Option(help="Only pools that are open, or only closed ones.")
+        PoolState | None, typer.Option(help="Only pools that are open or closed by now.")
     ] = None,
     since: Since = None,
     until: Until = None,

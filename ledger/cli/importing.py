@@ -114,9 +114,8 @@ def import_(
     """Import history into a pool: each call once, at its own time, with the totals proved.
 
     The pool must exist: open it first (ledger pool open team). The same file may be imported again,
-    also once it has grown. A call that is in the books is left out; if its lease expired, it is
-    settled by what the file says. Exit code 0 if the journal then says of these calls what the file
-    says, 1 if not, 2 if the file or a line of it cannot be imported: then nothing is.
+    also once it has grown. Exit code 0 if the journal then says of these calls what the file says,
+    1 if not, 2 if the file or a line of it cannot be imported: then nothing is.
 
     Example: ledger import team session.jsonl --mapping claude-code
     """

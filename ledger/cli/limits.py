@@ -66,7 +66,7 @@ def _period(text: str) -> Rolling | Window:
     word, _, zone = rest.strip().partition(" ")
     if length in list(Period) and word in {"", "in"} and (zone != "") == (word == "in"):
         return Window(period=Period(length), time_zone=zone.strip() or "UTC")
-    raise InvalidInputError("period", f"{text!r} is no period; {_FORM}")
+    raise InvalidInputError("period", f"{text!r} is none; {_FORM}")
 
 
 def _amounts(text: str) -> dict[str, Any]:

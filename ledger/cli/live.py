@@ -189,10 +189,7 @@ class LiveView(App[None]):
         if self.paused:
             head.append("  paused", style="bold yellow")
         if self.trouble is not None:
-            head.append(
-                f"\nthe store cannot be read, trying again: {printable(self.trouble)}",
-                style="bold red",
-            )
+            head.append(f"\naway, looking again: {printable(self.trouble)}", style="bold red")
         for error in self.shown.left_out:
             head.append(f"\nleft out: {printable(' '.join(str(error).split()))}", style="bold red")
         self.query_one("#head", Static).update(head)

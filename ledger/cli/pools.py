@@ -131,12 +131,12 @@ def show_pool(
     Example: ledger pool show team
     """
     with existing(url) as book:
-        found = statement(book, pool)
+        found, now = statement(book, pool), book.now()
     rows = found.movements if output_format is PrintFormat.CSV else [found]
 
     def people() -> None:
         show(statement_sheet(found))
-        for line in statement_notes(found):
+        for line in statement_notes(found, now):
             stdout().print(line, markup=False, soft_wrap=True)
 
     emit(rows, Movement, output_format, people)

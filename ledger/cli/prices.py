@@ -110,9 +110,7 @@ def diff(
 ) -> None:
     """Print where two sources of prices disagree: your table, genai-prices, litellm's map.
 
-    Exit code 1 if they do.
-
-    Example: ledger prices diff --prices prices.toml
+    Exit code 1 if they do. Example: ledger prices diff --prices prices.toml
     """
     when = moment_in("--at", at, zone_named(zone)) or datetime.now(UTC)
     under = conditions_of({"service_tier": service_tier})

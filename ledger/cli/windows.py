@@ -153,8 +153,8 @@ def _period(text: str) -> Period | timedelta:
         known = ", ".join(Period)
         raise InvalidInputError(
             "--window",
-            f"{text!r} is no window; write {known}, none, a length such as 6h or 30d, or "
-            "'5h session' for a length from the first call on",
+            f"{text!r} is none; write {known}, none, a length such as 6h or 30d, or '5h session' "
+            "for a length from the first call on",
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, itemgetter
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from ledger.core import rules
-from ledger.core.checks import Micros
+from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import PoolId
 from ledger.core.errors import IdempotencyConflictError, LedgerError
 from ledger.core.kinds import EntryKind
@@ -24,6 +25,13 @@ from ledger.store.drafts import Draft, Staged
 from ledger.store.heads import Memo
 from ledger.store.journal import PoolJournal, Wanted
 from ledger.store.rows import Row
+from ledger.store.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
+
+_AHEAD_US = 60_000_000
+"""How far a pool's newest entry may be ahead of the clock before the log says so: clocks that are
+set by the network differ by less."""
 
 OperationResult = Row | LedgerError | None
 """An operation's result: its entry, or the error that refused it, or None if it must be tried
@@ -177,26 +185,46 @@ def prepare(
         seen = seen.with_others(snapshot.look(connection, joined, seen.now))
     seen = snapshot.recall(connection, pools, seen, contents)
     batch = Batch(connection, now() or seen.now)
+    _read_heads(batch, pools, seen)
+    _read(batch, by_number, look_up=look_up)
+    # A call that is repeated under its key writes nothing, so no pool changes.
+    if not _are_answered(batch, todo):
+        _bring_up_to_date(batch, until=min(seen.now, batch.now))
+    return batch, todo
+
+
+def _read_heads(batch: Batch, pools: Sequence[PoolJournal], seen: Snapshot) -> None:
+    """Add each pool as its newest entry left it."""
     for one in pools:
         pool_id = one.info.pool_id
         try:
-            head = one.head_from(connection, seen.newest[pool_id])
+            head = one.head_from(batch.connection, seen.newest[pool_id])
         except LedgerError as error:
             batch.damaged[pool_id] = error
             continue
+        if head.recorded_at > batch.now + _AHEAD_US:
+            _say_ahead(one, head.recorded_at, batch.now)
         batch.pools[pool_id] = PoolBatch(
-            connection,
+            batch.connection,
             one,
             head,
             now=batch.now,
             due=seen.due(one) if seen.ending else (),
             quiet_until=seen.quiet_until(one) if seen.ending else one.quiet_until,
         )
-    _read(batch, by_number, look_up=look_up)
-    # A call that is repeated under its key writes nothing, so no pool changes.
-    if not _are_answered(batch, todo):
-        _bring_up_to_date(batch, until=min(seen.now, batch.now))
-    return batch, todo
+
+
+def _say_ahead(pool: PoolJournal, recorded_at: Micros, now: Micros) -> None:
+    """Log, once for each such entry, that a pool's time is ahead of the clock."""
+    if recorded_at > pool.said_ahead:
+        pool.said_ahead = recorded_at
+        _log.warning(
+            "the newest entry of pool %r is of %s, and the clock says %s: until then no hold"
+            " expires and no window ends there",
+            pool.info.name,
+            from_micros(recorded_at).isoformat(),
+            from_micros(now).isoformat(),
+        )
 
 
 _attributed: Callable[[Operation[Any]], str | None] = attrgetter("attributed")

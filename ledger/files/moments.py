@@ -52,9 +52,8 @@ def check_format(name: str, text: str) -> str:
     if text not in {ISO, *counts} and not _HAS_DAY.search(text):
         raise InvalidInputError(
             name,
-            f"{shown(text)} is neither iso, nor one of {', '.join(counts)}, nor a format "
-            "with a day (%d or %j); give a line for a month its first day, and its end in a "
-            "separate column",
+            f"{shown(text)} is none of {', '.join(counts)} and iso, nor has it a day (%d or %j); "
+            "give a line for a month its first day, and its end in a column of its own",
         )
     return text
 

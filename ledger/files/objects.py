@@ -80,7 +80,7 @@ class Objects:
                         self._note(envelope)
                 around = one.chain[1:]
         if self._hollow is not None and not self.has_rows:
-            reason = "an empty list is where an object is expected, and there are no objects"
+            reason = "an empty list stands where an object is expected, and there are no objects"
             raise source.refuse(self._hollow, reason)
         self._whole = documents == 1
         self._pages.require_end()
@@ -228,7 +228,7 @@ class Objects:
         if self._asked & {key, *names_of(value, key)}:
             raise self._source.refuse(
                 line,
-                f"{key!r} comes after a list of more than {LINE_MAX:,} characters, to whose "
+                f"{key!r} stands behind a list of more than {LINE_MAX:,} characters, to whose "
                 "rows it belongs; put it before the list",
             )
         if self._pages is not None:

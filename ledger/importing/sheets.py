@@ -60,10 +60,10 @@ def about(found: Imported) -> str:
         )
     if found.assumed:
         said.append(
-            f"{counted(sum(found.assumed.values()), 'call')} of this time charged an assumed "
-            f"usage, or due to be, since none was recorded (pool {_named(found.assumed)}): if the "
-            "file has them under other ids, they are charged twice until their leases are settled "
-            "or released, or the assumed usage is corrected ('ledger reconcile' lists them)"
+            f"{counted(sum(found.assumed.values()), 'call')} of this time charged what was "
+            f"assumed, or due to be, since nobody recorded it (pool {_named(found.assumed)}): what "
+            "the file has under another id is charged twice, until their leases are settled or "
+            "released, or what was assumed is corrected ('ledger reconcile' lists them)"
         )
     if found.unpriced:
         said.append(

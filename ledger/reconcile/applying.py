@@ -31,7 +31,7 @@ from ledger.store.pools import store_identity
 from ledger.store.schema import entries
 
 BY_DAY = "matched by model and day: no single entry is known to be wrong"
-CREDIT = "the billed sum is below 0, which no entry can record"
+CREDIT = "the bill comes to less than nothing, and no entry can say so"
 TOO_MUCH = f"the bill says more than {I64_MAX:,}, the most that a store can hold"
 OPEN = "lease {lease} is still open; settle it, and apply the bill again"
 ASSUMED = (

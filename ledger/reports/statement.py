@@ -73,6 +73,8 @@ class Statement:
         movements: What each kind of entry did, in the order in which the kinds first occur.
         closing: The balance after the last entry, as that entry holds it.
         seq: The last entry.
+        recorded_at: When the last entry was recorded. It is never before the entries in front of
+            it, so it is ahead of the clock if one of them was recorded by a clock that was.
         policy: The policy in force at it.
         balance: The present balance, in which due leases have expired; that of the last entry if
             the range ends earlier.
@@ -95,6 +97,7 @@ class Statement:
     movements: list[Movement]
     closing: Balance
     seq: int
+    recorded_at: datetime
     policy: SharedPoolBudgetOptions
     balance: Balance
     remaining: Remaining
@@ -259,6 +262,7 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
         movements=_movements(connection, scope, opening_seq, closing.seq),
         closing=closing.balance,
         seq=closing.seq,
+        recorded_at=from_micros(closing.recorded_at),
         policy=closing.policy,
         balance=stands.balance,
         remaining=stands.reservable,

@@ -111,8 +111,8 @@ def run(
     except IdempotencyConflictError as error:
         raise InvalidInputError(
             "resume",
-            "the run was begun with other prices or estimates, or a request id belongs to another "
-            "call; give the same again, or count everything again with again (--again)",
+            "the run was begun with other prices or estimates, or a request id is that of another "
+            "call; give the same again, or count all anew with again (--again)",
         ) from error
     return Result(admitted=admitted, denied=denied, denied_keys=denied_keys)
 

@@ -65,7 +65,7 @@ class Expected:
         """Return what is wrong with an entry by an anchor, None if nothing is."""
         if seq not in self._seqs or {one for one in self._kept if one[0] == seq} == {(seq, found)}:
             return None
-        return "its hash differs from the one that was kept: it, or an entry before it, was changed"
+        return "its hash is not the one that was kept: it, or an entry before it, is another by now"
 
     def missing(self, newest: int) -> str | None:
         """Return what is wrong with a pool that ends with this entry, None if nothing is."""

@@ -149,7 +149,7 @@ class Attributions:
             return known
         last = newest[0]["attribution_id"] if newest else 0
         if type(last) is not int or last >= I64_MAX:
-            raise self._damaged(f"no number is left for an attribution after {last!r:.40}")
+            raise self._damaged(f"no number is left for an attribution behind {last!r:.40}")
         return self._add(connection, attribution, content, last + 1)
 
     def _damaged(self, reason: str) -> JournalDamagedError:

@@ -68,7 +68,7 @@ class Connections:
         except LedgerError:
             raise
         except (ArgumentError, TypeError, ValueError, SAWarning):
-            reason = "a parameter after its ? has a value that the driver does not take"
+            reason = "a parameter behind its ? has a value that the driver does not take"
             raise InvalidUrlError("url", f"{reason}; check {self.url}") from None
         _open_stores.add(self)
 

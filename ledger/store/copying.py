@@ -299,7 +299,7 @@ def _written(target: Database, pool_ids: Sequence[int], work: Callable[[Connecti
             except OutcomeUnknownError as unknown:
                 raise LedgerUnavailableError(
                     f"whether the newest rows are in {target.url} is not known; run the copy "
-                    "again, and it continues"
+                    "again, which goes on where it stands"
                 ) from unknown
             if not repeated:
                 raise

@@ -262,7 +262,7 @@ def expiry_of(
     found = [one["seq"] for one in staged if (one["lease"], one["kind"]) == (lease, expired)]
     found += [row["seq"] for row in _EXPIRY.rows(connection, given)]
     if not found:
-        raise pool.damaged(lease, "this lease has expired, but the entry of its expiry is missing")
+        raise pool.damaged(lease, "this lease has expired, and no entry says so")
     return int(found[0])
 
 

@@ -66,8 +66,7 @@ class PoolJournal:
         self.seen = restored.Seen() if seen is None else seen
         shared = parent.lineage if parent is not None and info.carved_lease is None else ()
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
-        """The pools in which a hold of this pool counts: this one, and those above that share with
-        it."""
+        """The pools in which its holds count: this one, and those above that share with it."""
         self.genesis = hashing.genesis(store=store, pool=info.identity.bytes, name=info.name)
         self.is_there = True
         """Whether the store had this pool under its number when its first entry was read. A
@@ -81,6 +80,7 @@ class PoolJournal:
         self.quiet_until = Micros(0)
         """The time before which no hold ends, if the remembered entry is the newest."""
         self._quiet_until_s = 0.0
+        self.said_ahead = Micros(0)  # the newest time of which the log said that it is ahead
         self.holding = False
         """Whether open leases held something at the last read. It decides which query is tried
         first."""
@@ -133,7 +133,7 @@ class PoolJournal:
         except ValueError as error:
             raise self.damaged(newest["seq"], f"it cannot be read: {error}") from error
         if newest["seq"] == I64_MAX:
-            raise self.damaged(newest["seq"], "no number is left for an entry after it")
+            raise self.damaged(newest["seq"], "no number is left for an entry behind it")
         return newest
 
     def head_of(self, reads: Reads, newest: Row | None) -> Head:
@@ -261,7 +261,7 @@ class PoolJournal:
             queries.LEASE_COLUMNS.check(row)
             state = rows.lease_of(row)
             if type(row["proof"]) is not bytes:
-                raise ValueError("the hash of its reservation is invalid")
+                raise ValueError("the hash of its reservation is none")
         except rows.UNREADABLE as error:
             raise self.damaged(row["seq"], f"its lease cannot be read: {error}") from error
         return LeaseRow(

@@ -249,7 +249,7 @@ def _difference(label: str, found: str | None, expected: str | None) -> str | No
     if found is None:
         return f"{label} is missing"
     if expected is None:
-        return f"{label} is not part of the library's schema: {found}"
+        return f"{label} is none of the library's: {found}"
     return f"{label} is {found!r}, and should be {expected!r}"
 
 

@@ -137,7 +137,7 @@ def next_pool_id(connection: Connection) -> PoolId:
     """
     highest = connection.execute(select(func.max(pools.c.pool_id))).scalar() or 0
     if type(highest) is not int or highest >= I64_MAX:
-        raise NotALedgerError(f"no number is left for a new pool after {highest!r:.40}")
+        raise NotALedgerError(f"no number is left for a new pool behind {highest!r:.40}")
     return PoolId(highest + 1)
 
 

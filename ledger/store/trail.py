@@ -174,7 +174,7 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
         if (row[name] is not None) != (name in needed):
             return f"{kind} {'without' if name in needed else 'with'} {name}"
     if row["provenance"] not in {None, *Provenance}:
-        return f"provenance {row['provenance']!r} is not a known one"
+        return f"provenance {row['provenance']!r} is none that there is"
     said = entry.estimate, entry.request_budget, entry.usage, entry.lease
     amounts = amount_values(amount_groups(kind, *said, entry.flags))
     if amounts_in(row) != amounts:

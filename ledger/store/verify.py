@@ -323,7 +323,7 @@ def _attribution_problem(row: Mapping[str, Any]) -> str | None:
     if attribution is not None:
         content = hashing.attribution_content(attribution)
         if type(row["salt"]) is not bytes:
-            return f"attribution {row['attribution_id']} has an invalid salt"
+            return f"attribution {row['attribution_id']} has a salt that is none"
         if row["digest"] != hashing.attribution_digest(content, salt=row["salt"]) or (
             row["content_key"] != hashing.content_key(content)
         ):

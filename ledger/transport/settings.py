@@ -261,9 +261,9 @@ class Settings:
             MissingExtraError: genai-prices is not installed, and no prices were given.
         """
         if attribution is not None and run_id is not None:
-            raise InvalidInputError("run_id", "is in the attribution, too; give only one of them")
+            raise InvalidInputError("run_id", "stands in the attribution, too; give one of them")
         if None not in {provider, attribution and attribution.provider}:
-            raise InvalidInputError("provider", "is in the attribution, too; give only one of them")
+            raise InvalidInputError("provider", "stands in the attribution, too; give one of them")
         return cls(
             budget=pool,
             prices=PriceList() if prices is None else prices,

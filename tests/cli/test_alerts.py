@@ -154,7 +154,7 @@ def test_following_survives_a_store_that_is_away(
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     ended = ledger("alerts", "--follow", code=130)
     assert 4 == len(ended.out.splitlines())
-    assert 1 == ended.err.count("trying again: away")
+    assert 1 == ended.err.count("looking again: away")
 
 
 def test_a_follower_that_is_killed_is_followed_by_another() -> None:

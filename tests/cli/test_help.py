@@ -106,12 +106,8 @@ def test_the_manual_names_no_command_that_is_none() -> None:
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help(ledger: Run, name: str, flag: str) -> None:
-    """--help says what the command does, names every option, and ends with an example.
-
-    Its lines are as wide as the terminal, and not as the code.
-    """
+    """--help says what the command does, names every option, and ends with an example."""
     shown = ledger(*name.split()[1:], flag).out
-    assert not any("\n" in paragraph for paragraph in COMMANDS[name].help.split("\n\n"))
     for option in options(name):
         assert option[:20] in shown
     assert f"Example: {name}" in " ".join(shown.split())

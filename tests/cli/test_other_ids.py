@@ -108,7 +108,7 @@ def test_an_import_says_that_it_charges_a_dead_call_again(
         assert 1 == book.expire_due()
     words = ("import", "team", bill, "--url", url)
     said = ledger(*words).out
-    assert "1 call of this time charged an assumed usage, or due to be, since" in said
+    assert "1 call of this time charged what was assumed, or due to be, since" in said
     (found,) = json.loads(ledger(*words, "--format", "json").out)
     assert {"team": 1} == found["assumed"]
 

@@ -251,11 +251,11 @@ def test_a_store_that_goes_away_comes_back(
                 broken.setattr(second, "read", away)
                 app.look()
                 await app.workers.wait_for_complete()
-            await comes(pilot, lambda: "trying again: the server is [red]away[/red]" in head(app))
+            await comes(pilot, lambda: "looking again: the server is [red]away[/red]" in head(app))
             assert "0.009000" == lines(app, "pools")[1][3]
             await asyncio.to_thread(spend, busy, "team")
             app.look()
-            await comes(pilot, lambda: "trying again" not in head(app))
+            await comes(pilot, lambda: "looking again" not in head(app))
             assert "0.018000" == lines(app, "pools")[1][3]
 
     asyncio.run(watch())

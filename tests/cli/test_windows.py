@@ -102,7 +102,7 @@ def test_windows_are_adjusted(
         (["--time-zone", "UTC"], "--window: name a day"),
         (["--carry-over"], "--window: name a day"),
         (["--window", "none", "--carry-over"], "--window: name a day"),
-        (["--window", "hour"], "'hour' is no window; write day, week, month"),
+        (["--window", "hour"], "'hour' is none; write day, week, month"),
         (["--window", "5h-session"], "or '5h session' for a length from the first call on"),
         (["--window", "0s"], "window.period"),
         (["--window", "5h rolling"], "--limit '5h rolling: 10 USD'"),

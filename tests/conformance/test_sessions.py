@@ -191,7 +191,7 @@ def test_a_session_that_has_not_begun_is_called_so(timed: Ledger, clock: Clock) 
         assert status.window is not None
         assert found.window is not None
         assert status.window.begun is found.window.begun
-        notes = [*statement_notes(found)]
+        notes = [*statement_notes(found, timed.now())]
         called = any(one.startswith("No session lasts; a call now would begin") for one in notes)
         assert called is not any(one.startswith("Window") for one in notes)
         return status.window.begun, status.until == status.window.end, called

@@ -254,7 +254,7 @@ def test_what_is_not_applied_says_why(
     said = {one.request_id: (one.outcome, one.reason) for one in result.of(Status.DIFFERING)}
     expected = {
         "open": "lease 2 is still open; settle it",
-        "credit": "below 0",
+        "credit": "less than nothing",
         "huge": "the most that a store can hold",
         None: "matched by model and day",
     }

@@ -76,7 +76,7 @@ def test_a_call_that_expired_is_named(timed: tuple[Ledger, Clock], tmp_path: Pat
     assert 1 == book.expire_due()
     found = imported(book, tmp_path, dry_run=True)
     assert {"team": 1} == found.assumed
-    assert "1 call of this time charged an assumed usage, or due to be, since" in about(found)
+    assert "1 call of this time charged what was assumed, or due to be, since" in about(found)
     assert "(pool team (1))" in about(found)
     team.record_used(
         lease,

@@ -186,7 +186,7 @@ def test_a_large_document_on_one_line(bill: Read) -> None:
     with pytest.raises(BillingFileError, match="there are more"):
         bill(json.dumps({**page, "has_more": True}), [MAPPING])
     late = {"results": [row] * 10_000, "at": "2026-03-01"}
-    with pytest.raises(BillingFileError, match="'at' comes after a list"):
+    with pytest.raises(BillingFileError, match="'at' stands behind a list"):
         bill(json.dumps({"data": [late]}), [MAPPING])
     with pytest.raises(BillingFileError, match="pages 1 and 2 are the same"):
         bill(json.dumps([page, page]), [MAPPING])

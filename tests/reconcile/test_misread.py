@@ -373,7 +373,7 @@ def test_times_that_are_refused(bill: Read, text: str, form: str | None, said: s
 
 def test_a_format_without_a_day() -> None:
     """A line for a month is not taken for its first day."""
-    with pytest.raises(InvalidInputError, match="nor a format"):
+    with pytest.raises(InvalidInputError, match="nor has it a day"):
         replace(GENERIC, at_format="%Y-%m")
 
 

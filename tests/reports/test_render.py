@@ -245,6 +245,7 @@ def test_statement_sheet() -> None:
         ],
         closing=Balance(moved, Totals(7, 8, 1)),
         seq=1_500,
+        recorded_at=LAST,
         policy=SharedPoolBudgetOptions(capacity_tokens=9_999),
         balance=Balance(moved, Totals(7, 8, 1)),
         remaining=Remaining(

@@ -71,6 +71,7 @@ def test_every_figure(busy: Ledger) -> None:
         ],
         closing=Balance(Totals(411, 1_691, 3), Totals(15, 40, 1)),
         seq=9,
+        recorded_at=from_micros([*busy.entries("team")][-1].recorded_at),
         policy=SharedPoolBudgetOptions(capacity_tokens=5_000),
         balance=Balance(Totals(411, 1_691, 3), Totals(15, 40, 1)),
         remaining=Remaining(5_000 - 411 - 15, U64_MAX - 1_691 - 40, False),

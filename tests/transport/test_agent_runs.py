@@ -215,7 +215,7 @@ def test_a_counted_call_says_what_a_budgeted_one_does(
     tokens = new_pool(capacity_cost_micros_usd=2**64 - 1, capacity_tokens=10_000)
     Counted(tokens, model="house-1")(lambda _: {"usage": CHAT_USAGE})("Hi")
     assert 1_200 == tokens.status().balance.committed.tokens
-    with pytest.raises(InvalidInputError, match="is in the attribution"):
+    with pytest.raises(InvalidInputError, match="stands in the attribution"):
         Counted(pool, model="gpt-4o", provider="azure", attribution=Attribution(provider="azure"))
 
 

@@ -194,7 +194,7 @@ class EntryCorrectedError(LedgerError):
     def __init__(self, seq: int) -> None:
         super().__init__(
             f"entry {seq} of this pool has been corrected meanwhile: read its usage again, and "
-            "decide again"
+            "decide anew"
         )
         self.seq = seq
 

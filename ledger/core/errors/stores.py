@@ -126,8 +126,8 @@ class RowsDiscardedError(StoreError):
 class StoreWentBackWarning(UserWarning):
     """The store is in an earlier state than this process has seen: it was restored, or failed over.
 
-    Entries after that state are lost in this store, although they were acknowledged. Calls about
-    leases from that time raise `LostLeaseError`, and `record_lost` records what was used.
+    What was acknowledged behind that state is lost in this store. Leases of then raise
+    `LostLeaseError`, and `record_lost` books what their calls used.
 
     Attributes:
         pool: The pool's name.
@@ -139,8 +139,8 @@ class StoreWentBackWarning(UserWarning):
         super().__init__(
             f"pool {pool!r} went back: entry {seen}, which this process has seen, is not in the "
             f"store any more; its newest is {newest}. A backup was restored, or a standby took "
-            "over that lacked the newest entries. Record what was spent since then: a call "
-            "about a lease from that time raises LostLeaseError, and record_lost() records it"
+            "over that lacked the newest entries. Book what was spent since then: calls with a "
+            "lease of then raise LostLeaseError, and record_lost() takes it"
         )
         self.pool = pool
         self.seen = seen

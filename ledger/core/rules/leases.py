@@ -180,7 +180,7 @@ def correct(  # noqa: PLR0913 - what a correction may be of
     if not of_expiry and lease.phase is not _ENDED:
         raise UncorrectableEntryError(seq, f"lease {lease.lease} has not ended")
     if before == after and not requests:
-        raise InvalidInputError("usage", f"nothing to correct: entry {seq} has this usage already")
+        raise InvalidInputError("usage", f"nothing to correct: entry {seq} says so already")
     moved = UsageDifference.between(before, after)
     exact = balance.committed.plus(Totals.of(moved, requests=requests))
     committed = Totals(*(min(max(value, 0), ceiling) for value in exact))

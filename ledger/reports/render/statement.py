@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from operator import attrgetter
 
 from ledger.core.axes import AXES, Axis
@@ -90,9 +90,14 @@ def silent_thresholds(policy: SharedPoolBudgetOptions) -> list[str]:
     return [f"{said}limits raise no alert"]
 
 
-def statement_notes(found: Statement) -> list[str]:
+def statement_notes(found: Statement, now: datetime) -> list[str]:
     """Return in words what a statement's remainder counts beside the closing balance."""
     axes, notes = shown_axes([found.policy]), []
+    if found.recorded_at > now:
+        notes.append(
+            f"The newest entry is of {moment(found.recorded_at)}, ahead of the clock: until then"
+            " no hold expires and no window ends"
+        )
 
     def said(amounts: Totals) -> str:
         return in_words(axes, [getattr(amounts, axis.name) for axis in axes])
@@ -221,10 +226,6 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
     return sheet
 
 
-_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
-"""A SHA-256, of which a remark has the beginning; JSON and CSV have it whole."""
-
-
 def _remarks(line: StatementLine, axes: Sequence[Axis]) -> str:
     actor = None if line.actor is None else f"by {line.actor}"
     corrected = None if line.corrects is None else f"of entry {line.corrects}:"
@@ -232,8 +233,7 @@ def _remarks(line: StatementLine, axes: Sequence[Axis]) -> str:
     origin = None if line.origin_pool is None else f"of {line.origin_pool}, entry {line.origin_seq}"
     flags = " ".join(one for one in line.flags.split() if one != "imported")  # its kind says so
     guess = line.provenance if line.provenance in GUESSED else None
-    parts = (flags, guess, corrected, carried, line.reason, actor, origin)
-    return _HASH.sub(r"\1…", " ".join(filter(None, parts)))
+    return " ".join(filter(None, (flags, guess, corrected, carried, line.reason, actor, origin)))
 
 
 def _balance(
