@@ -38,13 +38,15 @@ from ledger.reports.leases import held_of, with_newest_of_lease
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
+from ledger.store.rows import detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools
 
 _USAGE = [entries.c[f"usage_{name}"] for name in USAGE_FIELDS]
 _OF_POOL = entries.c.pool_id == bindparam("pool_id")
 _WHOM = [attributions.c[name] for name in ATTRIBUTION_TEXTS]
+_PRICED = ", priced by "
 _IMPORTS = (
-    select(entries.c.seq, entries.c.idempotency_key, *_USAGE, *_WHOM)
+    select(entries.c.seq, entries.c.idempotency_key, entries.c.detail, *_USAGE, *_WHOM)
     .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
     .where(
         _OF_POOL,
@@ -53,11 +55,15 @@ _IMPORTS = (
         entries.c.kind == EntryKind.IMPORT,
     )
 )
-_CORRECTIONS = select(entries.c.lease, *_USAGE).where(
-    _OF_POOL,
-    entries.c.lease.in_(bindparam("leases", expanding=True)),
-    text(sql(FOLLOWS_UP)),
-    entries.c.kind == EntryKind.CORRECTION,
+_CORRECTIONS = (
+    select(entries.c.lease, entries.c.idempotency_key, entries.c.detail, *_USAGE)
+    .where(
+        _OF_POOL,
+        entries.c.lease.in_(bindparam("leases", expanding=True)),
+        text(sql(FOLLOWS_UP)),
+        entries.c.kind == EntryKind.CORRECTION,
+    )
+    .order_by(entries.c.seq)
 )
 
 
@@ -69,12 +75,16 @@ class CallInBooks(NamedTuple):
         imported: The usage that it was imported with.
         usage: Its usage after all corrections.
         whom: Its attribution, without ids and tags.
+        brought: The usage that the last import gave it which said anything new of it.
+        priced: Whether that import had a price list.
     """
 
     seq: int
     imported: Usage
     usage: Usage
     whom: Attribution
+    brought: Usage
+    priced: bool
 
 
 def _rows(
@@ -108,21 +118,39 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, CallInBo
     def query(connection: Connection, scope: Scope) -> dict[str, CallInBooks]:
         asked = {"pool_id": scope.pool}
         rows = _rows(connection, _IMPORTS, {**asked, "keys": list(keys)})
-        now = {row["seq"]: Usage(**USAGE.of(row)) for row in rows}
-        for row in _rows(connection, _CORRECTIONS, {**asked, "leases": list(now)}):
-            moved = UsageDifference(**USAGE.of(row))
-            now[row["lease"]] = moved.added_to(now[row["lease"]])
-        return {
-            row["idempotency_key"]: CallInBooks(
-                row["seq"],
-                Usage(**USAGE.of(row)),
-                now[row["seq"]],
-                Attribution(**{name: row[name] for name in ATTRIBUTION_TEXTS}),
-            )
-            for row in rows
-        }
+        found = {row["seq"]: _imported(row) for row in rows}
+        names = {row["seq"]: row["idempotency_key"] for row in rows}
+        for row in _rows(connection, _CORRECTIONS, {**asked, "leases": list(found)}):
+            seq, detail = row["lease"], detail_of(row)
+            usage = UsageDifference(**USAGE.of(row)).added_to(found[seq].usage)
+            found[seq] = found[seq]._replace(usage=usage)
+            if f"{row['idempotency_key']}".startswith(correction_key(names[seq], "")):
+                priced = is_priced(detail["reason"])
+                found[seq] = found[seq]._replace(brought=usage, priced=priced)
+        return {names[seq]: one for seq, one in found.items()}
 
     return snapshot(book, pool, query)
+
+
+def _imported(row: dict[str, Any]) -> CallInBooks:
+    usage, detail = Usage(**USAGE.of(row)), detail_of(row)
+    whom = Attribution(**{name: row[name] for name in ATTRIBUTION_TEXTS})
+    return CallInBooks(row["seq"], usage, usage, whom, usage, is_priced(detail["reason"]))
+
+
+def reason_of(file: str, sha256: str, prices: str | None) -> str:
+    """Return the reason of what an import writes, given the name of its price list, if any."""
+    return f"imported: {file}, SHA-256 {sha256}" + (f"{_PRICED}{prices}" if prices else "")
+
+
+def is_priced(reason: str) -> bool:
+    """Tell whether a reason is that of an import with a price list."""
+    return _PRICED in reason
+
+
+def correction_key(key: str, said: str) -> str:
+    """Return the key of the correction of an import under a key, as a file now says."""
+    return f"{key}:{said}"
 
 
 def find_recorded(

@@ -46,7 +46,7 @@ class Told(NamedTuple):
         is_named: Whether it has a request id or another identity, so that a later file with other
             figures means the same call.
         rounded: By how much rounding up increased its cost over the file's, in micro-USD.
-        is_priced: Whether its cost was computed from the given prices.
+        says_cost: Whether the file says its cost, as more than 0.
         without_price: If the given prices lack a price for it: its model, or the reason.
     """
 
@@ -54,20 +54,23 @@ class Told(NamedTuple):
     call: PastCall
     is_named: bool
     rounded: Amount
-    is_priced: bool
+    says_cost: bool
     without_price: str | None
 
-    def priced_as(self, imported: Usage) -> Told:
-        """Return it with the price of its import, if there is one and nothing else changed.
+    def says_same(self, usage: Usage, axes: Sequence[str]) -> bool:
+        """Tell whether these amounts are those of a usage, apart from the cost."""
+        others = [name for name in axes if name != COST_FIELD]
+        return amounts_of(others, self.call.usage) == amounts_of(others, usage)
 
-        Today's prices do not change what is written.
+    def with_cost(self, cost: int) -> Told:
+        """Return it with the cost that was charged, which neither file nor today's prices change.
+
+        Args:
+            cost: The cost, in micro-USD.
         """
-        cost = imported.cost_micros_usd
-        if not self.is_priced or not cost:
-            return self
-        if replace(self.call.usage, cost_micros_usd=cost) != imported:
-            return self
-        return self._replace(call=replace(self.call, usage=imported, cost_usd=None))
+        usage = replace(self.call.usage, cost_micros_usd=cost)
+        call = replace(self.call, usage=usage, cost_usd=None)
+        return self._replace(call=call, without_price=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +195,8 @@ class Calls:
             raise BillingFileError(self.bill.file, line=line.line, reason=str(error)) from error
         is_named = line.request_id is not None or line.identity is not None
         rounded = math.ceil(cost) - Fraction(cost)
-        is_priced = bool(cost) and not amounts.get(COST_FIELD)
-        return Told(line.line, call, is_named, rounded, is_priced, without_price)
+        says_cost = bool(amounts.get(COST_FIELD))
+        return Told(line.line, call, is_named, rounded, says_cost, without_price)
 
     def _attribution(self, line: BillLine) -> Attribution | None:
         said = {

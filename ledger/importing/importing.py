@@ -27,8 +27,10 @@ from ledger.importing.books import (
     CallInBooks,
     KnownEntry,
     assumed_between,
+    correction_key,
     find_call,
     find_recorded,
+    reason_of,
     recorded_between,
     standing,
 )
@@ -156,8 +158,8 @@ class _Import:
         self._now: datetime = book.now()
         bill = calls.bill
         self._axes = calls.axes
-        priced = "" if calls.prices is None else f", priced by {calls.prices.named}"
-        self._reason = f"imported: {bill.file}, SHA-256 {bill.sha256}{priced}"
+        named = None if calls.prices is None else calls.prices.named
+        self._reason = reason_of(bill.file, bill.sha256, named)
         self._counts: Counter[str] = Counter()
         self._without_price: Counter[str] = Counter()
         self._named: set[bytes] = set()
@@ -193,8 +195,6 @@ class _Import:
             call, at = told.call, told.call.occurred_at
             self._counts["calls"] += 1
             self._rounded += told.rounded
-            if told.without_price is not None:
-                self._without_price[told.without_price] += 1
             self._first = at if self._first is None else min(self._first, at)
             self._last = at if self._last is None else max(self._last, at)
             if call.request_id is not None:
@@ -230,6 +230,7 @@ class _Import:
         """
         found, page = self._found(page)
         for told in page:
+            self._name_without_price(told)
             _add(self._told, amounts_of(self._axes, told.call.usage))
             there = found.get(told.call.key)
             self._counts["unpriced"] += self._is_unpriced(told.call.usage)
@@ -238,7 +239,7 @@ class _Import:
                 self._counts["new"] += 1
             elif self._says_so(told, there):
                 self._counts["known"] += 1
-            elif there.imported == told.call.usage:
+            elif told.call.usage in (there.imported, there.brought):
                 self._counts["kept"] += 1
             elif told.is_named or self._changed is Changed.CORRECT:
                 self._counts["corrected"] += 1
@@ -273,7 +274,7 @@ class _Import:
 
     def _write(self, page: Sequence[Told]) -> None:
         """Import the calls of a page, correct those that changed, and read all of them again."""
-        if self._calls.prices is not None:
+        if not all(told.says_cost for told in page):
             _, page = self._found(page)
         calls = [told.call for told in page]
         done = self._budget.import_calls(calls, self._reason, actor=self._actor)
@@ -309,7 +310,7 @@ class _Import:
                         entry,
                         after,
                         self._reason,
-                        idempotency_key=f"{told.call.key}:{said}",
+                        idempotency_key=correction_key(told.call.key, said),
                         expected=before,
                         actor=self._actor,
                     )
@@ -321,8 +322,20 @@ class _Import:
     def _found(self, page: Sequence[Told]) -> tuple[dict[str, CallInBooks], list[Told]]:
         """Return which calls of a page the pool has, and the calls with their prices there."""
         found = self._standing(page)
-        there = ((told, found.get(told.call.key)) for told in page)
-        return found, [one if was is None else one.priced_as(was.imported) for one, was in there]
+        return found, [self._as_priced(told, found.get(told.call.key)) for told in page]
+
+    def _as_priced(self, told: Told, there: CallInBooks | None) -> Told:
+        """Return a call whose line says no cost with the price that it has, unless it grew."""
+        if told.says_cost or there is None or not there.brought.cost_micros_usd:
+            return told
+        by_list = there.priced or self._calls.prices is not None
+        if by_list and told.says_same(there.brought, self._axes):
+            return told.with_cost(there.brought.cost_micros_usd)
+        return told
+
+    def _name_without_price(self, told: Told) -> None:
+        if told.without_price is not None:
+            self._without_price[told.without_price] += 1
 
     def _standing(self, page: Sequence[Told]) -> dict[str, CallInBooks]:
         keys = [told.call.key for told in page]
@@ -361,6 +374,7 @@ class _Import:
         for told in self._calls.told(self._now):
             if self._is_recorded(told.call):
                 self._counts["recorded"] += 1
+                self._name_without_price(told)
                 _add(self._left_out, amounts_of(self._axes, told.call.usage))
                 settled = expired.settle(told.call, self._reason, dry_run=dry_run)
                 self._counts["settled"] += settled

@@ -104,6 +104,29 @@ def test_a_session_is_priced(ledger: Run, refused: Run, store_url: str, tmp_path
     refused("import", "none", *words, "genai-prices", "--no-library")
 
 
+def test_a_forgotten_price_list_takes_nothing_back(
+    ledger: Run, store_url: str, tmp_path: Path
+) -> None:
+    """A log of LiteLLM that has costs on some lines, and grows."""
+    log, table = tmp_path / "spend.csv", tmp_path / "prices.toml"
+    first, priced, more = (
+        f"q{one},2024-02-20T10:00:00Z,m,1000,0,1000,{usd}\n"
+        for one, usd in enumerate(("0", "0.0035", "0.0035"))
+    )
+    head = LOG.splitlines(keepends=True)[0]
+    log.write_text(head + first + priced, encoding="utf-8")
+    table.write_text('[[price]]\nmodel = "m"\ninput = "3.5"\n', encoding="utf-8")
+    words = ("import", "team", log, "--mapping", "litellm", "--url", store_url)
+    ledger("pool", "open", "team", "--url", store_url, "--capacity-usd", 9)
+    assert "0.007000" in ledger(*words, "--prices", table, "--no-library").out
+    log.write_text(head + first + priced + more, encoding="utf-8")
+    shown = ledger(*words).out
+    assert "1 call imported; 2 imported before; SHA-256" in shown
+    assert 2 == shown.count("0.010500")
+    again = ledger(*words, "--prices", table, "--no-library").out
+    assert "0 calls imported; 3 imported before; SHA-256" in again
+
+
 @pytest.mark.parametrize(
     ("team", "org", "unpriced"),
     [

@@ -138,6 +138,42 @@ def test_prices_of_today_change_nothing_that_is_written(book: Ledger, bring: Bri
     assert [2_100, 200] == charged(book)
 
 
+def test_a_line_without_a_cost_takes_none_back(book: Ledger, bring: Bring) -> None:
+    """Without the list, or by one that knows the model no more: if it was priced at first or later.
+
+    Also where other lines of the file do say a cost, 0, or nothing at all.
+    """
+    at = "2024-02-01T10:00:00Z"
+    head = "id,at,model,in,out,usd\n"
+    first, later = f"q1,{at},m,100,0,\nq2,{at},m,200,0,0\n", f"q3,{at},m,300,0,0\n"
+    bring(head + first, NAMED)
+    bring(head + later, NAMED, prices=None)
+    bring(head + later, NAMED)
+    others = PriceList({"price": [{"model": "other", "input": "20"}]}, library=False)
+    dearer = PriceList({"price": [{"model": "m", "input": "20"}]}, library=False)
+    said = f"q4,{at},m,100,0,0.5\n"
+    for number, prices in enumerate((None, others, dearer, None, PRICES)):
+        for is_dry in (True, False):
+            found = bring(head + first + later + said, NAMED, prices, dry_run=is_dry)
+            known = 3 if number == 0 else 4
+            assert (4 - known, known, 0, 0, 0) == counts(found)
+            assert (found.agrees, found.unpriced, found.without_price) == (True, 0, {})
+            assert 501_200 == found.told.cost_micros_usd == found.journal.cost_micros_usd
+    assert sorted(charged(book)) == [200, 400, 600, 500_000]
+    grown = bring(head + later.replace("300", "400"), NAMED, prices=None)
+    assert ((0, 0, 1, 0, 0), 1) == (counts(grown), grown.unpriced)
+    assert sorted(charged(book)) == [0, 200, 400, 500_000]
+
+
+def test_a_file_s_own_cost_may_become_nothing(book: Ledger, bring: Bring) -> None:
+    """Where no price list had a part in it, a later 0 is what the file says."""
+    line = "q1,2024-02-01T10:00:00Z,m,100,0,{}\n"
+    head = "id,at,model,in,out,usd\n"
+    bring(head + line.format("0.5"), NAMED, prices=None)
+    assert (0, 0, 1, 0, 0) == counts(bring(head + line.format("0"), NAMED, prices=None))
+    assert [0] == charged(book)
+
+
 def test_what_was_corrected_by_hand_stays(book: Ledger, bring: Bring) -> None:
     """A bill knows better than a list."""
     line = "q1,2024-02-01T10:00:00Z,m,100,0,0\n"
