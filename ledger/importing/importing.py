@@ -12,15 +12,15 @@ from fractions import Fraction
 from itertools import islice
 
 from ledger.core import rules
-from ledger.core.checks import REASON_MAX_CHARS, check_callable, check_text, check_type
+from ledger.core.checks import check_callable, check_type
 from ledger.core.errors import (
     BillingFileError,
     EntryCorrectedError,
     IdempotencyConflictError,
-    InvalidInputError,
+    NotPermittedError,
 )
 from ledger.core.extensions import ATTRIBUTION_TEXTS
-from ledger.core.past_calls import ImportedCall, PastCall
+from ledger.core.past_calls import PastCall
 from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.files.rows import digest_of
 from ledger.importing.books import (
@@ -28,7 +28,6 @@ from ledger.importing.books import (
     KnownEntry,
     assumed_between,
     correction_key,
-    find_call,
     find_recorded,
     reason_of,
     recorded_between,
@@ -102,48 +101,6 @@ def import_calls(
     return _Import(book, pool, calls, changed, actor).run(dry_run=dry_run, progress=progress)
 
 
-def record_call(
-    book: Ledger, pool: str, call: PastCall, reason: str, *, actor: str | None = None
-) -> ImportedCall:
-    """Import one call that was billed and is not in the books, say since a backup was restored.
-
-    Args:
-        book: The store.
-        pool: The pool.
-        call: The call.
-        reason: Why, 1 to 2,000 characters.
-        actor: Who imports; by default the `actor` of `Ledger.open`.
-
-    Raises:
-        InvalidInputError: An argument of another type; or the request id is in the books already,
-            from a live call or with another usage.
-        IdempotencyConflictError: The key was used for a call with another usage.
-        UnknownPoolError: There is no such pool.
-    """
-    check_type("book", book, Ledger)
-    check_type("call", call, PastCall)
-    check_text("reason", reason, max_chars=REASON_MAX_CHARS)
-    budget = book.pool(pool)
-    if call.request_id is not None:
-        other = find_call(book, pool, call)
-        if other is not None:
-            raise _in_the_books(call.request_id, other.seq, other.pool)
-    (imported,) = budget.import_calls([call], reason, actor=actor)
-    if imported.is_changed and call.request_id is not None and call.idempotency_key is None:
-        raise _in_the_books(call.request_id, imported.entry, pool)
-    if imported.is_changed:
-        raise IdempotencyConflictError(call.key, seq=imported.entry)
-    return imported
-
-
-def _in_the_books(request_id: str, seq: int, pool: str) -> InvalidInputError:
-    return InvalidInputError(
-        "request_id",
-        f"{request_id!r} is in the books: entry {seq} of pool {pool!r}; correct that entry if it "
-        "is wrong (ledger correct)",
-    )
-
-
 class _Import:
     """One import, in passes over the calls: check, look, write and prove."""
 
@@ -158,8 +115,8 @@ class _Import:
         self._now: datetime = book.now()
         bill = calls.bill
         self._axes = calls.axes
-        named = None if calls.prices is None else calls.prices.named
-        self._reason = reason_of(bill.file, bill.sha256, named)
+        self._prices = None if calls.prices is None else calls.prices.named
+        self._reason = reason_of(bill.file, bill.sha256, self._prices)
         self._counts: Counter[str] = Counter()
         self._without_price: Counter[str] = Counter()
         self._named: set[bytes] = set()
@@ -239,10 +196,13 @@ class _Import:
                 self._counts["new"] += 1
             elif self._says_so(told, there):
                 self._counts["known"] += 1
-            elif told.call.usage in (there.imported, there.brought):
+            elif not self._is_newly_priced(told, there) and (
+                told.call.usage in (there.imported, there.brought)
+            ):
                 self._counts["kept"] += 1
             elif told.is_named or self._changed is Changed.CORRECT:
                 self._counts["corrected"] += 1
+                self._counts["priced"] += self._is_newly_priced(told, there)
             else:
                 raise BillingFileError(
                     self._calls.bill.file,
@@ -274,14 +234,22 @@ class _Import:
 
     def _write(self, page: Sequence[Told]) -> None:
         """Import the calls of a page, correct those that changed, and read all of them again."""
+        priced: set[str] = set()
         if not all(told.says_cost for told in page):
-            _, page = self._found(page)
+            before, page = self._found(page)
+            keys = (told.call.key for told in page)
+            priced = {
+                key
+                for key, told in zip(keys, page, strict=True)
+                if self._is_newly_priced(told, before.get(key))
+            }
         calls = [told.call for told in page]
         done = self._budget.import_calls(calls, self._reason, actor=self._actor)
         corrected = {
             told.call.key
             for told, imported in zip(page, done, strict=True)
-            if imported.is_changed and self._correct(told, imported.entry)
+            if (imported.is_changed or told.call.key in priced)
+            and self._correct(told, imported.entry)
         }
         found = self._standing(page)
         for told, imported in zip(page, done, strict=True):
@@ -292,6 +260,7 @@ class _Import:
                 self._counts["kept"] += 1
             elif told.call.key in corrected:
                 self._counts["corrected"] += 1
+                self._counts["priced"] += told.call.key in priced
             else:
                 self._counts["new" if imported.is_new else "known"] += 1
 
@@ -316,6 +285,11 @@ class _Import:
                     )
                 except IdempotencyConflictError:
                     return False
+                except NotPermittedError as error:
+                    raise error.of_call(
+                        f"import {self._calls.bill.file}: line {told.line} says something else "
+                        f"of a call that was imported before, and entry {entry} would be corrected"
+                    ) from error
                 return True
         return False
 
@@ -325,13 +299,22 @@ class _Import:
         return found, [self._as_priced(told, found.get(told.call.key)) for told in page]
 
     def _as_priced(self, told: Told, there: CallInBooks | None) -> Told:
-        """Return a call whose line says no cost with the price that it has, unless it grew."""
-        if told.says_cost or there is None or not there.brought.cost_micros_usd:
+        """Return a call whose line says no cost with the cost that it has, unless it grew."""
+        if told.says_cost or there is None or not told.says_same(there.brought, self._axes):
             return told
+        cost = there.brought.cost_micros_usd or there.usage.cost_micros_usd
         by_list = there.priced or self._calls.prices is not None
-        if by_list and told.says_same(there.brought, self._axes):
-            return told.with_cost(there.brought.cost_micros_usd)
-        return told
+        return told.with_cost(cost) if by_list and cost else told
+
+    def _is_newly_priced(self, told: Told, there: CallInBooks | None) -> bool:
+        """Tell whether all that is new of a call is its price, which no import has charged yet."""
+        return (
+            there is not None
+            and bool(told.call.usage.cost_micros_usd)
+            and not (told.says_cost or there.brought.cost_micros_usd)
+            and not there.usage.cost_micros_usd
+            and told.says_same(there.brought, self._axes)
+        )
 
     def _name_without_price(self, told: Told) -> None:
         if told.without_price is not None:
@@ -357,6 +340,7 @@ class _Import:
             assumed=self._assumed(),
             empty=bill.empty,
             not_selected=bill.not_selected,
+            prices=self._prices,
             without_price=dict(self._without_price),
             unread_columns=bill.unread_columns,
             unread_lists=bill.unread_lists,
@@ -386,10 +370,10 @@ class _Import:
         return assumed_between(self._book, self._named, self._first - _DAY, self._last)
 
 
-_WRITTEN = ("new", "known", "corrected", "kept", "unpriced")
+_WRITTEN = ("new", "known", "corrected", "priced", "kept", "unpriced")
 """The figures that are counted before writing and again after it."""
 _COUNTED = (
-    *("calls", "new", "known", "corrected", "kept"),
+    *("calls", "new", "known", "corrected", "priced", "kept"),
     *("recorded", "settled", "unnamed", "recorded_then", "unpriced", "attributed_before"),
 )
 

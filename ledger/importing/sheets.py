@@ -38,8 +38,16 @@ def about(found: Imported) -> str:
         f"{counted(found.new, 'call')} {to_be}imported",
         f"{found.known:,} imported before",
     ]
-    if found.corrected:
-        said.append(f"{found.corrected:,} {to_be}corrected, since the file says something else now")
+    if found.priced:
+        said.append(
+            f"{found.priced:,} imported before without a price, and {to_be}charged now what "
+            f"{found.prices} says"
+        )
+    if found.corrected > found.priced:
+        said.append(
+            f"{found.corrected - found.priced:,} {to_be}corrected, since the file says something "
+            "else now"
+        )
     if found.kept:
         said.append(f"{found.kept:,} left as they were corrected since they were imported")
     if found.recorded:
@@ -65,23 +73,35 @@ def about(found: Imported) -> str:
             "the file has under another id is charged twice, until their leases are settled or "
             "released, or what was assumed is corrected ('ledger reconcile' lists them)"
         )
-    if found.unpriced:
-        said.append(
-            f"{counted(found.unpriced, 'call')} unpriced: the file says nothing of what the pool "
-            "limits, and nothing of it is charged (--prices charges what a price list says, "
-            "'ledger reprice --dry-run' only says it; or limit tokens)"
-        )
-    if found.without_price:
-        said.append(
-            f"no price for {_named(found.without_price)}: add it to a price table of your own, "
-            "and import the file again"
-        )
+    said += _about_prices(found)
     if found.attributed_before:
         said.append(
             f"{found.attributed_before:,} imported before with another attribution, which stays: "
             "the options for whom calls were made had no effect on them"
         )
     return "; ".join((*said, *_about_file(found)))
+
+
+def _about_prices(found: Imported) -> list[str]:
+    said: list[str] = []
+    if found.unpriced:
+        nor = "" if found.prices is None else f", and {found.prices} has no price"
+        remedy = (
+            " (--prices charges what a price list says, 'ledger reprice --dry-run' only says it; "
+            "or limit tokens)"
+            if found.prices is None
+            else ""
+        )
+        said.append(
+            f"{counted(found.unpriced, 'call')} unpriced: the file says nothing of what the pool "
+            f"limits{nor}, and nothing of it is charged{remedy}"
+        )
+    if found.without_price:
+        said.append(
+            f"no price for {_named(found.without_price)}: add it to a price table of your own, "
+            "and import the file again"
+        )
+    return said
 
 
 def _about_file(found: Imported) -> list[str]:

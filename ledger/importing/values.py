@@ -26,6 +26,8 @@ class Imported:
         new: Calls that were imported now.
         known: Calls that were imported before, with the same usage.
         corrected: Calls that were imported before with another usage, and were corrected now.
+        priced: How many of these were corrected for their price alone: they were imported without
+            one, and the file says the same of them.
         kept: Calls of which the journal says something else: they were corrected since the file,
             or another that says the same of them, was imported. They were left as they are.
         recorded: Calls that are in the books under the same request id, other than by an import of
@@ -44,6 +46,7 @@ class Imported:
             cost, say. Nothing of that is charged.
         attributed_before: Calls of those that were imported before, of which the attribution of
             this import says something that the journal does not: it had no effect on them.
+        prices: The price list and its version, None without one.
         without_price: If prices were given: the models that they have no price for, or what else
             is missing, with how many calls of the file each is of. They cost nothing here.
         empty: Lines without any amount.
@@ -72,6 +75,7 @@ class Imported:
     new: int
     known: int
     corrected: int
+    priced: int
     kept: int
     recorded: int
     settled: int
@@ -80,6 +84,7 @@ class Imported:
     assumed: Mapping[str, int]
     unpriced: int
     attributed_before: int
+    prices: str | None
     without_price: Mapping[str, int]
     empty: int
     not_selected: int

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -38,6 +39,8 @@ from ledger.core import kinds
 from ledger.core.checks import canonical_json
 from ledger.engine.operations import Adjust, Reserve
 from ledger.engine.perform import perform
+from ledger.importing import Calls, import_calls
+from ledger.reconcile import READY, read_bill
 from ledger.store import migrate
 from ledger.store.database import Database
 from ledger.store.dialects.roles import ROLES
@@ -219,6 +222,31 @@ def test_a_client_that_may_not_reserve_is_told_that_for_good(
     expected = NotPermittedError if who == "auditor" else ReadOnlyLedgerError
     assert isinstance(denial_of(found), expected)
     assert [] == sent
+
+
+def test_an_import_that_would_correct_says_by_which_line(
+    opened: Mapping[str, Ledger], name: str, tmp_path: Path
+) -> None:
+    """A role that may not import may repeat an import, as nothing is written; not one that grew."""
+    opened["holder"].pool(name, OF_THOUSAND)
+    path = tmp_path / "log.csv"
+    head = "request_id,startTime,model,prompt_tokens,completion_tokens,total_tokens,spend\n"
+    lines = [f"{name} q{one},2024-02-20T10:00:00Z,m,10,5,15,0.5\n" for one in range(2)]
+
+    def bring(role: str) -> object:
+        bill = read_bill(path, READY["litellm"], attributed=True)
+        return import_calls(opened[role], name, Calls(bill=bill))
+
+    path.write_text(head + "".join(lines))
+    bring("holder")
+    bring("worker")
+    path.write_text(head + "".join(lines).replace("15,0.5", "15,0.75"))
+    before = list(opened["admin"].entries(name))
+    with pytest.raises(NotPermittedError) as refused:
+        bring("worker")
+    said = "may not import log.csv: line 2 says something else of a call that was imported before"
+    assert f"{said}, and entry 2 would be corrected" in str(refused.value)
+    assert before == list(opened["admin"].entries(name))
 
 
 def test_one_forbidden_call_does_not_fail_the_others_of_its_batch(

@@ -18,6 +18,7 @@ from ledger import (
     SharedPoolBudgetOptions,
 )
 from ledger.importing import Calls, Changed, Imported, import_calls
+from ledger.importing.books import correction_key, reason_of
 from ledger.importing.sheets import about
 from ledger.prices import PriceList, exact_cost
 from ledger.reconcile import BillMapping, read_bill
@@ -102,8 +103,14 @@ def test_what_has_no_price_is_named_and_flagged(book: Ledger, bring: Bring) -> N
     flags = [one.flags for one in book.entries("paid", kind=EntryKind.IMPORT)]
     assert [False, True, True, True] == [EntryFlag.UNPRICED in one for one in flags]
     more = PriceList({"price": [*OWN["price"], {"model": "new", "input": "3"}]}, library=False)
+    assert "3 calls unpriced: the file says nothing of what the pool limits, and own May has " in (
+        about(found)
+    )
+    assert "--prices" not in about(found)
     again = bring(HEAD + lines, prices=more)
     assert (0, 2, 2, 0, 0) == counts(again)
+    assert "2 imported before without a price, and charged now what own " in about(again)
+    assert "something else now" not in about(again)
     assert [200, 300, 3, 0] == charged(book)
     assert again.agrees
 
@@ -163,6 +170,32 @@ def test_a_line_without_a_cost_takes_none_back(book: Ledger, bring: Bring) -> No
     grown = bring(head + later.replace("300", "400"), NAMED, prices=None)
     assert ((0, 0, 1, 0, 0), 1) == (counts(grown), grown.unpriced)
     assert sorted(charged(book)) == [0, 200, 400, 500_000]
+
+
+def test_a_price_that_was_taken_back_is_charged_again(book: Ledger, bring: Bring) -> None:
+    """By the list: an import without it took prices back, before it was kept from that."""
+    line = "q1,2024-02-01T10:00:00Z,m,100,0,0\n"
+    bring(HEAD + line)
+    (entry,) = book.entries("paid", kind=EntryKind.IMPORT)
+    zero = replace(book.pool("paid").usage_of(entry.seq), cost_micros_usd=0)
+    key = correction_key(entry.idempotency_key or "", "0")
+    book.pool("paid").correct(entry.seq, zero, reason_of("log.csv", "0", None), idempotency_key=key)
+    for is_dry in (True, False):
+        found = bring(HEAD + line, dry_run=is_dry)
+        assert ((0, 0, 1, 0, 0), 1, True) == (counts(found), found.priced, found.agrees)
+    assert [200] == charged(book)
+    assert (0, 1, 0, 0, 0) == counts(bring(HEAD + line))
+
+
+def test_a_cost_from_a_bill_comes_before_a_list_s(book: Ledger, bring: Bring) -> None:
+    """A call that was imported without a price, and corrected by hand, keeps that cost."""
+    line = "q1,2024-02-01T10:00:00Z,m,100,0,0\n"
+    bring(HEAD + line, prices=None)
+    (entry,) = book.entries("paid", kind=EntryKind.IMPORT)
+    paid = book.pool("paid")
+    paid.correct(entry.seq, replace(paid.usage_of(entry.seq), cost_micros_usd=150), "the bill")
+    found = bring(HEAD + line)
+    assert ((0, 1, 0, 0, 0), [150], True) == (counts(found), charged(book), found.agrees)
 
 
 def test_a_file_s_own_cost_may_become_nothing(book: Ledger, bring: Bring) -> None:
