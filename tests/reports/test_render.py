@@ -283,6 +283,16 @@ def test_a_narrow_terminal_leaves_columns_out_by_rank() -> None:
         assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
 
 
+def test_a_column_that_is_too_wide_leaves_its_room_to_others() -> None:
+    """A long remark does not take the figures with it, of which those on the right go first."""
+    ranks = {"Entry": 0, "Tokens": 2, "USD": 2, "Held": 3, "Of it": 3, "Remarks": 1}
+    sheet = Sheet(columns=[Column(heading=name, rank=rank) for name, rank in ranks.items()])
+    sheet.add("1", "2", "3", "4", "5", "remark " * 20)
+    assert ["Remarks"] == sheet.left_out(width=40)
+    assert ["Of it", "Remarks"] == sheet.left_out(width=30)
+    assert [] == sheet.left_out(width=180)
+
+
 _CELLS = st.one_of(
     st.text("ab字🙂é", max_size=6),
     st.text("ab字🙂é", max_size=6).map(Text),

@@ -75,14 +75,16 @@ class Sheet:
         if wide:
             return list(everything)
         kept = [number for number in everything if not self.columns[number].wide]
-        widths = {number: self._width(number) + _GAP for number in kept}
-        while width is not None and sum(widths.values()) - 1 > width:
-            # Of two columns of the same rank, the one on the right is left out first.
-            last = max(widths, key=lambda number: (self.columns[number].rank, number))
-            if self.columns[last].rank == 0:
-                break
-            del widths[last]
-        return list(widths)
+        # Of two columns of the same rank, the one on the right is left out first.
+        kept.sort(key=lambda number: self.columns[number].rank)
+        shown, taken = [], -1
+        for number in kept:
+            more = self._width(number) + _GAP
+            # A column that is too wide leaves its room to those that matter less.
+            if self.columns[number].rank == 0 or width is None or taken + more <= width:
+                shown.append(number)
+                taken += more
+        return sorted(shown)
 
     def fitted(self, *, width: int | None = None, wide: bool = False) -> FittedSheet:
         """Return the lines with the columns for which there is room."""
