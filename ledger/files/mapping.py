@@ -371,7 +371,9 @@ def _names(name: str, given: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever
     columns = (given,) if isinstance(given, str) else given or ()
     if not isinstance(columns, list | tuple):
         raise InvalidInputError(name, "must be a column, or a list of them")
-    return tuple(check_text(name, column) for column in columns)
+    return tuple(
+        "" if column == "" and name == "only" else check_text(name, column) for column in columns
+    )
 
 
 def _choice(name: str, given: str, kind: type[StrEnum]) -> StrEnum:

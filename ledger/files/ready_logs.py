@@ -125,6 +125,10 @@ _GENAI_OLD = replace(
     input_tokens=["attributes.gen_ai.usage.prompt_tokens"],
     output_tokens=["attributes.gen_ai.usage.completion_tokens"],
 )
+_GENAI_SHAPES = (_GENAI, _GENAI_FLAT, _GENAI_OLD, replace(_GENAI_OLD, at="start_time"))
+# Some tracers say an agent's usage once more in a span of its own: what is named invoke_... or
+# execute_... is no call.
+_CALLS = {"attributes.gen_ai.operation.name": ["", "[!ei]*", "e[!x]*", "i[!n]*"]}
 
 LOGS: Mapping[str, Sequence[BillMapping]] = {
     "litellm": (_LITELLM,),
@@ -134,6 +138,6 @@ LOGS: Mapping[str, Sequence[BillMapping]] = {
     "ccusage": (_CCUSAGE,),
     "claude-code": (_CLAUDE_CODE,),
     "codex": (_CODEX,),
-    "otel-genai": (_GENAI, _GENAI_FLAT, _GENAI_OLD, replace(_GENAI_OLD, at="start_time")),
+    "otel-genai": (*(replace(one, only=_CALLS) for one in _GENAI_SHAPES), *_GENAI_SHAPES),
 }
 """The mappings of each name, one for each known shape. The first that fits is used."""

@@ -37,6 +37,9 @@ def _attribute(name: str, kind: str, value: str) -> dict[str, Any]:
     return {"key": f"gen_ai.{name}", "value": {kind: value}}
 
 
+_SPAN_USAGE = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 2}
+
+
 def _bucket(*results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "object": "page",
@@ -657,6 +660,29 @@ SAMPLES: dict[str, Sample] = {
         "sharegpt.jsonl",
         _lines({"prompt": "Hi", "prompt_length": 10, "response_length": 2, "arrival_time": 61}),
         [(None, None, DAY, _CALL)],
+    ),
+    "spans of agents": Sample(
+        "otel-genai",
+        "spans.jsonl",
+        _lines(
+            *(
+                {
+                    "name": operation,
+                    "start_time": "2026-03-01T10:00:00.000000Z",
+                    "attributes": {"gen_ai.operation.name": operation, **usage}
+                    if operation
+                    else usage,
+                }
+                for operation, usage in (
+                    ("chat", _SPAN_USAGE),
+                    ("execute_tool", {}),
+                    ("embeddings", _SPAN_USAGE),
+                    ("invoke_agent", {key: 2 * used for key, used in _SPAN_USAGE.items()}),
+                    (None, _SPAN_USAGE),
+                )
+            )
+        ),
+        [(None, None, DAY, _CALL)] * 3,
     ),
     "vLLM spans": Sample(
         "otel-genai",
