@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # One answer of Anthropic's API, whole and as a stream: 10 tokens of input, 100 read from a cache,
-# 50 written to it, 7 of output. A stream says "1 so far" when it begins and "7 so far" at its end.
-# Guessed: two tracers say 160 and 7 of both.
+# 50 written to it, 7 of output. A stream says "1 so far" when it begins and "7 so far" at its end. And
+# a stream with a search of the web, which says 160 of input when it begins, and 8160 at its end.
+# Guessed: two tracers say 160 and 7 of both, and 8160 and 7 of the search.
 # Seen:    openinference does. opentelemetry-instrumentation-anthropic says 160 and 7 of the whole
-#          answer, and 160 and 8 of the stream, by stream=True and by messages.stream alike.
+#          answer, and 160 and 8 of the stream, by stream=True and by messages.stream alike; of the
+#          search, too: what was found and read is left out.
 # Library: opentelemetry-instrumentation-anthropic 0.62.4, openinference-instrumentation-anthropic
 #          3.1.0, anthropic 2.14.0
-# Matters: spans of streams that are imported say more output than the bill, a little in each call.
+# Matters: spans of streams say a little more output than the bill, and with searches, which read
+#          thousands of tokens, a small part of the input.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -57,6 +60,8 @@ EVENTS = [
     {"type": "message_stop"},
 ]
 
+SEARCH = {"input_tokens": 8010, "server_tool_use": {"web_search_requests": 1}}
+
 
 class Provider(BaseHTTPRequestHandler):
     def log_message(self, *_):
@@ -65,7 +70,10 @@ class Provider(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if asked.get("stream"):
-            lines = (f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in EVENTS)
+            events = json.loads(json.dumps(EVENTS))
+            if asked.get("tools"):
+                events[-2]["usage"] |= USAGE | SEARCH
+            lines = (f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events)
             kind, text = "text/event-stream", "".join(lines)
         else:
             whole = MESSAGE | {"content": [TEXT], "usage": USAGE | {"output_tokens": 7}}
@@ -102,14 +110,17 @@ for _ in client.messages.create(stream=True, **call):
     pass
 with client.messages.stream(**call) as stream:
     stream.get_final_message()
+search = {"type": "web_search_20250305", "name": "web_search"}
+for _ in client.messages.create(stream=True, tools=[search], **call):
+    pass
 print([[span.attributes[name] for name in names] for span in spans.get_finished_spans()])
 EOF
 one=$(timeout 120 venv/bin/python traced.py opentelemetry.instrumentation.anthropic \
     gen_ai.usage.input_tokens gen_ai.usage.output_tokens)
 other=$(timeout 120 venv/bin/python traced.py openinference.instrumentation.anthropic \
     llm.token_count.prompt llm.token_count.completion)
-echo "input and output of a whole answer, a stream, and a stream with its helper:"
+echo "input and output of a whole answer, a stream, one with its helper, and one with a search:"
 echo "opentelemetry-instrumentation-anthropic 0.62.4: $one"
 echo "openinference-instrumentation-anthropic 3.1.0:  $other"
-test "$one" = "[[160, 7], [160, 8], [160, 8]]"
-test "$other" = "[[160, 7], [160, 7], [160, 7]]"
+test "$one" = "[[160, 7], [160, 8], [160, 8], [160, 8]]"
+test "$other" = "[[160, 7], [160, 7], [160, 7], [8160, 7]]"
