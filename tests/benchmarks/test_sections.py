@@ -57,6 +57,7 @@ EXPECTED = {
         "a call, priced and recorded by hand",
         "a call, budgeted",
         "a stream of 200 chunks, without a budget",
+        "a stream of 200 chunks, recorded by hand",
         "a stream of 200 chunks, budgeted",
     ],
     "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
