@@ -145,7 +145,7 @@ class CountedCall:
         asked = Asked(protocol=ANY, model=model, provider=settings.provider, body={"input": given})
         provider = served_by(asked, settings.prices, settings.said_provider)
         asked = replace(asked, provider=provider)
-        self._attempt = Attempt(settings, asked, call_of(object(), "0"))
+        self._attempt = Attempt(settings, asked, call_of(object(), {}))
         self._block: Any = None
         self._recorded: Recording | None = None
         self._inside = ExitStack()

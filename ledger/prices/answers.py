@@ -151,8 +151,10 @@ def _openai_responses(usage: Fields) -> Sequence[Counts]:
 
 def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields) -> Counts:
     input_tokens, output_tokens = _count(usage, input_), _count(usage, output)
-    reasoning = _count(made, "reasoning_tokens")
-    read, written = _count(given, "cached_tokens"), _count(given, "cache_write_tokens")
+    kinds = {kind: _count(given, name) for name, kind in _OPENAI_INPUT if name in given}
+    kinds.update({kind: _count(made, name) for name, kind in _OPENAI_OUTPUT if name in made})
+    reasoning = kinds.pop("reasoning", 0)
+    read, written = kinds.pop("read", 0), kinds.pop("written", 0)
     # xAI excludes reasoning from the completion, and some gateways exclude cached tokens from the
     # prompt and the total. The total shows this, or a part that is more than the whole.
     counting = Counting.OPENAI
@@ -167,11 +169,8 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
         read=read,
         written=written,
         reasoning=reasoning,
-        input_audio_tokens=_count(given, "audio_tokens"),
-        input_image_tokens=_count(given, "image_tokens"),
-        output_audio_tokens=_count(made, "audio_tokens"),
-        output_image_tokens=_count(made, "image_tokens"),
         web_searches=_count(usage, _SEARCHES) + _count(usage, "search_units"),
+        **kinds,
     )
 
 
@@ -281,6 +280,19 @@ def _counts(
 _EVENTS = ("response", "message")
 _USAGES = ("usage", "usageMetadata", "usage_metadata")
 _SEARCHES = "searches in the output"
+
+_OPENAI_INPUT = (
+    ("cached_tokens", "read"),
+    ("cache_write_tokens", "written"),
+    ("audio_tokens", "input_audio_tokens"),
+    ("image_tokens", "input_image_tokens"),
+)
+_OPENAI_OUTPUT = (
+    ("reasoning_tokens", "reasoning"),
+    ("audio_tokens", "output_audio_tokens"),
+    ("image_tokens", "output_image_tokens"),
+)
+"""Names in the details of OpenAI's usage, and what they are here."""
 
 _READERS: Sequence[tuple[set[str], Callable[[Fields], Sequence[Counts]]]] = (
     ({"prompt_tokens"}, _openai_chat),

@@ -195,9 +195,8 @@ class PriceList:
         """
         check_amount("input_tokens", input_tokens, ceiling=I64_MAX)
         check_amount("max_output_tokens", max_output_tokens, ceiling=I64_MAX)
-        found = self.rates(
-            model, provider=provider, at=at, conditions={"service_tier": service_tier}
-        )
+        under = {} if service_tier is None else conditions_of({"service_tier": service_tier})
+        found = self._rates(model, provider, at, under)
         return UsageEstimate(
             input_tokens=input_tokens,
             output_tokens=max_output_tokens,

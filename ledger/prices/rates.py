@@ -151,14 +151,14 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     Raises:
         UnknownPriceError: There is no price for a kind that was used.
     """
-    found: dict[tuple[str, Decimal], int] = {}
+    found: dict[tuple[int, str, Decimal], int] = {}
     used = tuple([request.used() for request in requests])
     for request, kinds in zip(requests, used, strict=True):
         for kind, count in _charged(rates, request, kinds):
-            place = (kind, rates.rates[kind].at(request.input_tokens))
+            place = _ORDER[kind], kind, rates.rates[kind].at(request.input_tokens)
             found[place] = found.get(place, 0) + count
     charges, micros = [], _NOTHING
-    for (kind, usd), count in sorted(found.items(), key=_place):
+    for (_, kind, usd), count in sorted(found.items()):
         per = PRICE_KINDS[kind].per
         charges.append((kind, count, usd, per))
         micros = _EXACT.fma(count * _MICROS[per], usd, micros)
@@ -287,8 +287,3 @@ def _check_priced(
 
 def _said(kind: str) -> str:
     return kind.replace("_", " ")
-
-
-def _place(line: tuple[tuple[str, Decimal], int]) -> tuple[int, Decimal]:
-    (kind, usd), _count = line
-    return _ORDER[kind], usd

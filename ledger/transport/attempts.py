@@ -38,7 +38,7 @@ from ledger.core.errors import (
 from ledger.core.extensions import for_whom
 from ledger.core.kept_calls import Keeping, lease_named, shown
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import BudgetLease, Usage, UsageEstimate
+from ledger.core.values import NOTHING_USED, BudgetLease, Usage, UsageEstimate
 from ledger.managers.router import BudgetRouter
 from ledger.managers.tasks import AsyncBudgetRouter
 from ledger.prices import Recording
@@ -56,7 +56,6 @@ _WAITED_IN_VAIN = frozenset({408, 499, 504, 524})
 """The statuses with which a proxy or gateway stopped waiting, while the model may have gone on."""
 
 _FIGURES = tuple(Usage.__dataclass_fields__)
-_NOTHING_YET = Usage()
 
 
 class BlockCall(NamedTuple):
@@ -87,12 +86,14 @@ class Attempt:
     def __init__(self, settings: Settings, asked: Asked, call: RepeatedCall) -> None:
         self._settings = settings
         self.asked = asked
+        self.asks_for_usage = settings.asks_for_usage and asked.leaves_usage_out
+        """Whether the usage of the answer is asked for, because the caller did not."""
         self._call = call
         self._number = call.attempts
         self.reader: Reader | None = None
         """The reader of the answer; None before it arrives, and if it is an error."""
         self._status: int | None = None
-        self._observed = _NOTHING_YET
+        self._observed = NOTHING_USED
         self._end = threading.Lock()
         """Taken by the caller that ends the attempt, and never released."""
         self._unpriced: UnknownPriceError | None = None
@@ -187,11 +188,6 @@ class Attempt:
             yield
         except Exception:  # noqa: BLE001 - whatever a listener raises
             _log.exception("telemetry of call %s failed", self._call.id)
-
-    @property
-    def asks_for_usage(self) -> bool:
-        """Whether this library asks for the usage of the answer, since the caller did not."""
-        return self.asked.leaves_usage_out and self._settings.asks_for_usage
 
     def answered(self, status: int, headers: Mapping[str, str]) -> bool:
         """Take the head of an answer, and return whether its content is to be read."""
@@ -341,10 +337,10 @@ class Attempt:
 
     def _part(self, name: str, recording: Recording) -> BlockCall:
         before, rest = self._observed, recording.usage
-        if before is not _NOTHING_YET:
+        if before is not NOTHING_USED:
             rest = Usage(**{f: max(0, getattr(rest, f) - getattr(before, f)) for f in _FIGURES})
-        self._observed = before.saturating_add(rest)
         if name == "observe":
+            self._observed = before.saturating_add(rest)
             self._block.restate(self._at_most(recording), report=recording.report)
         return BlockCall(name, rest, recording.report)
 

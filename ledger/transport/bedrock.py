@@ -96,7 +96,7 @@ class _Leases:
         protocol = protocol_of("POST", path)
         assert protocol is not None  # noqa: S101 - the events are of such requests alone
         asked = read_request(protocol, path, bytes(body), provider=self._settings.provider)
-        call = call_of((self._settings.caller, request.url, hash(bytes(body))), None)
+        call = call_of((self._settings.caller, request.url, hash(bytes(body))), {})
         attempt = Attempt(self._settings, asked, call)
         block = attempt.lease(self._budget)
         with attempt.reserving():

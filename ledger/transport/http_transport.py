@@ -162,7 +162,7 @@ class Transport:
         if provider != asked.provider:
             asked = replace(asked, provider=provider)
         same = self._settings.caller, url, len(content), hash(content)
-        call = call_of(same, request.headers.get("x-stainless-retry-count"))
+        call = call_of(same, request.headers)
         return Attempt(self._settings, asked, call)
 
     def _sent(self, request: Any, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -29,17 +30,22 @@ _last: ContextVar[RepeatedCall | None] = ContextVar(
 )
 
 
-def call_of(asked: object, retries: str | None) -> RepeatedCall:
+def call_of(asked: object, headers: Mapping[str, str]) -> RepeatedCall:
     """Return the call that an attempt belongs to.
 
     It is the previous call if that failed and had the same request, else a new one.
 
     Args:
         asked: What is asked for.
-        retries: How many attempts the client says there were before; None if it does not say.
+        headers: Of the request, in which some clients say how many attempts there were before.
     """
     last = _last.get()
-    if last is None or last.succeeded or retries == "0" or last.asked != asked:
+    if (
+        last is None
+        or last.succeeded
+        or headers.get("x-stainless-retry-count") == "0"
+        or last.asked != asked
+    ):
         last = RepeatedCall(os.urandom(8).hex(), asked)
         _last.set(last)
     last.attempts += 1

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
@@ -185,12 +186,17 @@ def _both(newer: Attribution, older: Attribution) -> Attribution:
     return Attribution(**parts, tags={**older.tags, **newer.tags})
 
 
+def _texts_of(attribution: Attribution) -> dict[str, str]:
+    """Return what an attribution says, without its tags."""
+    return {name: said for name in _TEXTS if (said := getattr(attribution, name)) is not None}
+
+
 _TEXTS = tuple(part.name for part in fields(Attribution) if part.name != "tags")
 
 _BUDGETS = (LedgerBudgetManager, BudgetRouter, SharedPoolBudgetManager, AsyncBudget)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What `budgeted` was given; it says what each means. `caller` is what tells two clients apart.
 
@@ -291,11 +297,18 @@ class Settings:
         if own is not None and acting is not None and acting.agent is not None:
             # An agent that was named inside the run, for a part of it, is kept.
             own = replace(own, agent=acting.agent) if own.agent == acting.began else own
-        said = self.attribution if own is None else _both(own, self.attribution)
-        parts = {name: getattr(said, name) or known.get(name) for name in _TEXTS}
-        if own is not None and own.run_id is not None:
+        if own is None:
+            return Attribution(**{**known, **self._said}, tags=self.attribution.tags)
+        said = _both(own, self.attribution)
+        parts = {**known, **_texts_of(said)}
+        if own.run_id is not None:
             parts["parent_run_id"] = self._parent(own, said.parent_run_id)
         return Attribution(**parts, tags=said.tags)
+
+    @cached_property
+    def _said(self) -> dict[str, str]:
+        """What was said of all calls."""
+        return _texts_of(self.attribution)
 
     def _parent(self, own: Attribution, given: str | None) -> str | None:
         """Return the run that a call's own run is below.
