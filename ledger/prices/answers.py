@@ -14,6 +14,7 @@ Bedrock      leave out what was cached       include reasoning
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,7 +85,7 @@ def read_answer(answer: object) -> Answer:
             "Counts(input_tokens=..., output_tokens=...)",
         )
     if "output" in whole:
-        usage[_SEARCHES] = _searches(whole["output"])
+        usage.update(_searches(whole["output"]))
     requests = tuple(read(usage))
     stated = _count(usage, "total_tokens") or _count(usage, "total_token_count")
     return Answer(
@@ -169,6 +170,8 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
         read=read,
         written=written,
         reasoning=reasoning,
+        audio_seconds=_seconds(usage, _HEARD) if usage.get(_HEARD) else 0,
+        file_searches=_count(usage, _FILE_SEARCHES),
         web_searches=_count(usage, _SEARCHES) + _count(usage, "search_units"),
         **kinds,
     )
@@ -254,6 +257,10 @@ def _bedrock(usage: Fields) -> Sequence[Counts]:
     ]
 
 
+def _duration(usage: Fields) -> Sequence[Counts]:
+    return [Counts(audio_seconds=_seconds(usage, "seconds"))]
+
+
 def _counts(
     counting: Counting,
     said: tuple[int, int],
@@ -279,7 +286,9 @@ def _counts(
 
 _EVENTS = ("response", "message")
 _USAGES = ("usage", "usageMetadata", "usage_metadata")
-_SEARCHES = "searches in the output"
+_HEARD = "prompt_audio_seconds"
+"""Mistral's: null, or an empty object, where there was no sound."""
+_SEARCHES, _FILE_SEARCHES = "searches in the output", "searches in files in the output"
 
 _OPENAI_INPUT = (
     ("cached_tokens", "read"),
@@ -302,19 +311,20 @@ _READERS: Sequence[tuple[set[str], Callable[[Fields], Sequence[Counts]]]] = (
     ({"input_tokens", "cache_read_input_tokens", "total_tokens"}, _bedrock),
     ({"input_tokens", "cache_read_input_tokens"}, _anthropic),
     ({"input_tokens"}, _openai_responses),
+    ({"seconds"}, _duration),
 )
 """The reader for a usage with these fields; names are in snake case here."""
 
 
-def _searches(output: object) -> int:
-    """Return how often OpenAI's answer searched the web, which its usage does not say."""
-    calls = [
-        one
-        for one in (output if isinstance(output, list) else ())
-        if isinstance(one, Mapping) and one.get("type") == "web_search_call"
-    ]
+def _searches(output: object) -> dict[str, int]:
+    """Return how often OpenAI's answer searched the web and files, which its usage does not say."""
+    given = output if isinstance(output, list) else ()
+    parts = [one for one in given if isinstance(one, Mapping)]
+    in_files = sum(one.get("type") == "file_search_call" for one in parts)
+    calls = [one for one in parts if one.get("type") == "web_search_call"]
     # Opening a page that was found is no search.
-    return sum(_part(call, "action").get("type", "search") == "search" for call in calls)
+    in_web = sum(_part(call, "action").get("type", "search") == "search" for call in calls)
+    return {_SEARCHES: in_web, _FILE_SEARCHES: in_files}
 
 
 def _mapping(value: object) -> Fields:
@@ -336,6 +346,14 @@ def _count(fields: Fields, name: str) -> int:
     value = fields.get(name)
     if value.__class__ is int and 0 <= value <= I64_MAX:
         return value
+    return 0 if value is None else check_amount(name, value, ceiling=I64_MAX)
+
+
+def _seconds(fields: Fields, name: str) -> int:
+    """Return a length in whole seconds: one that has begun is one."""
+    value = fields.get(name)
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value)
     return 0 if value is None else check_amount(name, value, ceiling=I64_MAX)
 
 

@@ -38,7 +38,9 @@ class Counts:
         output_image_tokens: Output of pictures.
         output_video_tokens: Output of video.
         characters: Text that is charged by the character, as some speech is: no tokens.
-        web_searches: How many searches the provider made.
+        audio_seconds: Sound that is charged by its length, as some transcriptions are.
+        file_searches: How many searches the provider made in files that it stores.
+        web_searches: How many searches the provider made in the web, or of a rerank.
         requests: How many requests these are.
     """
 
@@ -57,6 +59,8 @@ class Counts:
     output_image_tokens: int = 0
     output_video_tokens: int = 0
     characters: int = 0
+    audio_seconds: int = 0
+    file_searches: int = 0
     web_searches: int = 0
     requests: int = 1
 

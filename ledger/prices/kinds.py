@@ -10,6 +10,9 @@ PER_MILLION = 1_000_000
 PER_THOUSAND = 1_000
 """Prices of searches and requests are per thousand."""
 
+PER_HOUR = 3_600
+"""Prices of seconds are for an hour."""
+
 
 class PriceKind(NamedTuple):
     """One kind.
@@ -22,6 +25,7 @@ class PriceKind(NamedTuple):
         apart: Whether it must have a price of its own, since the price of the kind that it is part
             of is lower.
         per: The number of units that the price is for.
+        beside: Whether a call without a price for it is charged for all else: few sources have one.
     """
 
     traits: frozenset[str]
@@ -30,6 +34,7 @@ class PriceKind(NamedTuple):
     litellm: str | None = None
     apart: bool = False
     per: int = PER_MILLION
+    beside: bool = False
 
 
 def _traits(text: str) -> frozenset[str]:
@@ -39,7 +44,7 @@ def _traits(text: str) -> frozenset[str]:
 INPUT, OUTPUT = "input", "output"
 CACHE_WRITE, REQUESTS = "cache_write", "requests"
 OUTPUT_AUDIO, OUTPUT_IMAGE = "output_audio", "output_image"
-CHARACTERS = "characters"
+CHARACTERS, AUDIO_SECONDS = "characters", "audio_seconds"
 
 PRICE_KINDS = {
     INPUT: PriceKind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
@@ -115,6 +120,17 @@ PRICE_KINDS = {
         "input_mchars",
         "input_cost_per_character",
         apart=True,
+    ),
+    AUDIO_SECONDS: PriceKind(
+        _traits("seconds"), AUDIO_SECONDS, "audio_hours", apart=True, per=PER_HOUR
+    ),
+    "file_searches": PriceKind(
+        _traits("files"),
+        "file_searches",
+        "storage_searches_kcount",
+        apart=True,
+        per=PER_THOUSAND,
+        beside=True,
     ),
     "web_searches": PriceKind(
         _traits("search"), "web_searches", "web_searches_kcount", apart=True, per=PER_THOUSAND

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Context, Decimal, Inexact
+from decimal import ROUND_CEILING, ROUND_DOWN, Context, Decimal, Inexact
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ledger.core.errors import UnknownPriceError
 from ledger.prices.counts import OVERLAPS, Counts
 from ledger.prices.kinds import (
+    AUDIO_SECONDS,
     CACHE_WRITE,
     DEEPEST_FIRST,
     INPUT,
     OUTPUT,
     PARTS,
+    PER_HOUR,
     PER_MILLION,
     PER_THOUSAND,
     PRICE_KINDS,
@@ -27,12 +29,15 @@ _MICROS = {PER_MILLION: 1, PER_THOUSAND: 1_000}
 """The cost of one in micro-USD, at a price of 1 US dollar for this many."""
 _NOTHING = Decimal(0)
 _OUTPUTS = frozenset({OUTPUT, *PARTS[OUTPUT]})
+_TOKENS = frozenset({INPUT, *PARTS[INPUT], *_OUTPUTS})
 _ORDER = {name: place for place, name in enumerate(PRICE_KINDS)}
 PRICE_DIGITS = 30
 """How many digits a price may have before and after the point. A count has at most 19."""
 
 # The program's own decimal context may round to few digits; this one rounds nothing.
 _EXACT = Context(prec=2 * PRICE_DIGITS + 40, traps=[Inexact])
+_ENDLESS = Context(prec=2 * PRICE_DIGITS + 40, rounding=ROUND_DOWN, traps=[])
+_FINEST = Decimal(1).scaleb(-PRICE_DIGITS - _MICRO_PLACES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,7 @@ class Line:
     @property
     def cost_usd(self) -> Decimal:
         """What these cost, exactly."""
-        micros = _EXACT.multiply(self.count * _MICROS[self.per], self.usd)
-        return micros.scaleb(-_MICRO_PLACES, context=_EXACT)
+        return _micros(self.count, self.usd, self.per).scaleb(-_MICRO_PLACES, context=_EXACT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +128,8 @@ class Price:
         used: The usage by names of kinds, without kinds that were not used.
         charges: The parts of the price: for each the kind, the count, the rate, and how many the
             rate is for.
-        cost_usd: Their sum, exactly.
+        cost_usd: Their sum, exactly. Seconds are priced by the hour: a sum of theirs without an end
+            is cut after more than thirty places.
         cost_micros_usd: The same in millionths of a US dollar, rounded up once.
     """
 
@@ -161,7 +166,7 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     for (_, kind, usd), count in sorted(found.items()):
         per = PRICE_KINDS[kind].per
         charges.append((kind, count, usd, per))
-        micros = _EXACT.fma(count * _MICROS[per], usd, micros)
+        micros = _EXACT.add(micros, _micros(count, usd, per))
     return Price(
         rates=rates,
         requests=tuple(requests),
@@ -170,6 +175,18 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
         cost_usd=micros.scaleb(-_MICRO_PLACES, context=_EXACT),
         cost_micros_usd=int(micros.to_integral_value(ROUND_CEILING)),
     )
+
+
+def _micros(count: int, usd: Decimal, per: int) -> Decimal:
+    """Return what so many cost in micro-USD, at a price for `per` of them.
+
+    It is exact, unless it has no end in decimals: then it is cut so far behind the point that it is
+    rounded up to the same micro-USD.
+    """
+    if per != PER_HOUR:
+        return _EXACT.multiply(count * _MICROS[per], usd)
+    found = _ENDLESS.divide(_EXACT.multiply(count * PER_MILLION, usd), per)
+    return found.quantize(_FINEST, context=_ENDLESS).normalize(_ENDLESS)
 
 
 def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[str] = ()) -> int:
@@ -265,11 +282,14 @@ def _order(priced: frozenset[str]) -> Order:
 def _check_priced(
     rates: Rates, used: Mapping[str, int], ambiguous: Iterable[tuple[str, str, str]]
 ) -> None:
+    priced = rates.rates
+    # A model that is charged by the hour says how many tokens that were, too.
+    by_the_hour = AUDIO_SECONDS in used and AUDIO_SECONDS in priced and INPUT not in priced
     for name in used:
-        if name in rates.rates:
-            continue
         kind = PRICE_KINDS[name]
-        wider = [other for other in PRICE_KINDS if name in PARTS[other] and other in rates.rates]
+        if name in priced or kind.beside or (by_the_hour and name in _TOKENS):
+            continue
+        wider = [other for other in PRICE_KINDS if name in PARTS[other] and other in priced]
         if not wider or kind.apart:
             instead = f"; the price of {_said(wider[0])} is not what they cost" if wider else ""
             raise UnknownPriceError(

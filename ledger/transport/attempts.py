@@ -298,8 +298,11 @@ class Attempt:
         answer = self.reader.said.answer
         if answer.get(self.asked.protocol.usage):
             return self.reading(answer, how)
-        spoken = self.asked.spoken_at(self._settings.prices)
-        return None if spoken is None else self.reading(spoken, how)
+        prices = self._settings.prices
+        measured: object = self.asked.spoken_at(prices)
+        if "duration" in answer and self.asked.heard_at(prices) is not None:
+            measured = {"usage": {"seconds": answer["duration"]}}
+        return None if measured is None else self.reading(measured, how)
 
     def reading(self, answer: object, how: str) -> Recording | None:
         """Return the usage in an answer, None if it cannot be read.

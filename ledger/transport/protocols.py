@@ -28,6 +28,7 @@ class Protocol:
         kinds: What the input and the output may be besides text, by the names of price tables.
         searched: The part of a request whose members are searched, if only searches are charged.
         spoken: The part of a request that becomes speech: it may be charged by the character.
+        heard: The part of a request that becomes text: it may be charged by its length.
         usage_on_request: Whether a stream leaves its usage out unless `stream_options` ask for it.
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
@@ -49,6 +50,7 @@ class Protocol:
     kinds: tuple[str, ...] = ()
     searched: str | None = None
     spoken: str | None = None
+    heard: str | None = None
     usage_on_request: bool = False
     usage: str = "usage"
     tells: re.Pattern[bytes]
@@ -219,9 +221,10 @@ PROTOCOLS = (
         paths=("/audio/transcriptions", "/audio/translations"),
         inputs=("file", "prompt"),
         kinds=("input_audio",),
+        heard="file",
         tells=re.compile(rb'"type":\s*"transcript\.text\.done"'),
         event=said.transcription_event,
-        whole=said.whole("usage"),
+        whole=said.whole("usage", "duration"),
     ),
     Protocol(
         name="speech",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ from urllib.parse import unquote
 
 from ledger.core.errors import UnknownPriceError
 from ledger.core.values import UsageEstimate
-from ledger.prices import Counts, PriceList, Rates
+from ledger.prices import Counts, PriceList, Rate, Rates
 from ledger.prices.answers import MAPPINGS, Fields
-from ledger.prices.kinds import CHARACTERS
+from ledger.prices.kinds import AUDIO_SECONDS, CHARACTERS, INPUT
 from ledger.prices.tokens import texts_in
 from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
@@ -27,6 +28,9 @@ several."""
 _SPOKEN_TOKENS, _SPOKEN_TOKENS_EACH = 100, 2
 """How many tokens of speech are reserved for each byte of text. A minute is 1,250 tokens of
 gpt-4o-mini-tts, and about 900 letters of English."""
+_BYTES_EACH_S, _LONGEST_S = 2_000, 3_600
+"""What a second of sound has at least, which is speech at 16 kbit/s; and how long it is held where
+the request does not have it."""
 _PICTURES = frozenset({"images", "inputImage"})
 """The pictures of Cohere's embeddings, and the one of Amazon's."""
 _BOUNDARY = b"--"
@@ -115,8 +119,9 @@ class Asked:
             raise UnknownPriceError("the request names no model, so its price is not known")
         if self.protocol.searched is not None:
             return self._estimate_of_searches(prices, self.model, self.protocol.searched)
-        if (spoken := self.spoken_at(prices)) is not None:
-            cost = prices.price(spoken, model=self.model, provider=self.provider).cost_micros_usd
+        measured = self.heard_at(prices) or self.spoken_at(prices)
+        if measured is not None:
+            cost = prices.price(measured, model=self.model, provider=self.provider).cost_micros_usd
             return UsageEstimate(cost_micros_usd=cost)
         input_tokens, output_tokens = self.tokens(max_output_tokens)
         return prices.estimate(
@@ -131,13 +136,25 @@ class Asked:
     def spoken_at(self, prices: PriceList) -> Counts | None:
         """Return the characters that are charged, None if the call is not charged by characters."""
         text = self.body.get(self.protocol.spoken) if self.protocol.spoken else None
-        if not isinstance(text, str) or self.model is None:
+        if not isinstance(text, str) or CHARACTERS not in self._rates(prices):
             return None
-        try:
-            rates = prices.rates(self.model, provider=self.provider).rates
-        except UnknownPriceError:
+        return Counts(characters=len(text))
+
+    def heard_at(self, prices: PriceList) -> Counts | None:
+        """Return the seconds that a file of sound has at most, None if they are not charged."""
+        if self.protocol.heard is None:
             return None
-        return Counts(characters=len(text)) if CHARACTERS in rates else None
+        rates = self._rates(prices)
+        if AUDIO_SECONDS not in rates or INPUT in rates:
+            return None
+        file = self.body.get(self.protocol.heard)
+        seconds = file.get("seconds") if isinstance(file, dict) else None
+        return Counts(audio_seconds=_LONGEST_S if seconds is None else seconds)
+
+    def _rates(self, prices: PriceList) -> Mapping[str, Rate]:
+        """Return what the model costs by kind; nothing if that is not known."""
+        found = None if self.model is None else _priced_at(self.model, prices, self.provider)
+        return {} if found is None else found.rates
 
     def _estimate_of_searches(self, prices: PriceList, model: str, name: str) -> UsageEstimate:
         """Return the most that a search of texts may use; a long text counts as several."""
@@ -213,9 +230,17 @@ def _form(content: bytes) -> dict[str, object]:
         if named is not None:
             name = (named[1] or named[2] or b"").decode("utf-8", "replace")
             is_file = b"filename=" in head
-            value = {"type": "file"} if is_file else _in_form(part[end + 4 :])
+            value = _file(part, end + 4) if is_file else _in_form(part[end + 4 :])
             fields.setdefault(name, []).append(value)
     return {name: given[0] if len(given) == 1 else given for name, given in fields.items()}
+
+
+def _file(part: bytes, begin: int) -> dict[str, object]:
+    """Return what is known of a file, without a copy of it: how long it is if it is sound."""
+    size, rate = len(part) - begin, _BYTES_EACH_S
+    if part.startswith(b"RIFF", begin) and part.startswith(b"WAVEfmt ", begin + 8):
+        (rate,) = struct.unpack_from("<I", part.ljust(begin + 32, b"\0"), begin + 28)
+    return {"type": "file", "seconds": -(-size // max(1, rate))}
 
 
 def _in_form(value: bytes) -> int | str:

@@ -320,6 +320,34 @@ def test_searches_of_openais_responses_are_in_its_output() -> None:
     assert 2 == read_answer(answer).counts.web_searches
 
 
+def test_searches_in_files_are_in_the_output_too() -> None:
+    """Each call of the tool is charged, however many queries it has."""
+    answer = openai_responses(Parts(10, 0, 0, 0, 5, 0))
+    answer["output"] = [
+        {"type": "file_search_call", "queries": ["a", "b"]},
+        {"type": "message"},
+    ] * 2
+    found = read_answer({"model": "gpt-4.1", **answer})
+    assert (2, 0) == (found.counts.file_searches, found.counts.web_searches)
+    priced = PriceList().recording(found).price
+    assert priced is not None
+    assert ("file_searches", 2, Decimal("2.5"), 1_000) in priced.charges
+
+
+@pytest.mark.parametrize("seconds", ["12", -1, float("nan"), float("inf"), True, [1]])
+def test_a_length_that_is_none_is_no_usage(seconds: object) -> None:
+    """It is refused, and not charged as nothing."""
+    with pytest.raises(InvalidInputError):
+        read_answer({"usage": {"type": "duration", "seconds": seconds}})
+
+
+@pytest.mark.parametrize("heard", [None, {}, 0])
+def test_an_answer_of_mistrals_without_sound(heard: object) -> None:
+    """The field of its seconds is there all the same."""
+    usage = {"prompt_tokens": 4, "completion_tokens": 6, "prompt_audio_seconds": heard}
+    assert Counts(input_tokens=4, output_tokens=6) == read_answer({"usage": usage}).counts
+
+
 def test_events_hold_the_answer() -> None:
     """`response.completed` and `message_start` are read as what they hold."""
     for name, shape in (("response", openai_responses), ("message", anthropic)):

@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from ledger import InvalidInputError, UnknownPriceError
 from ledger.prices import Counts, PriceList, Rate, Rates
 from ledger.prices.kinds import PRICE_KINDS
-from ledger.prices.rates import price
+from ledger.prices.rates import PRICE_DIGITS, price
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 SNAPSHOT = data_snapshot.get_snapshot()
 MODELS = [(one.id, provider.id) for provider in SNAPSHOT.providers for one in provider.models]
 KEYS = {
     "characters": "input_characters",
+    "file_searches": "storage_searches",
     "cache_write_1h_tokens": "cache_write_1h_tokens",
     "reasoning_tokens": "output_reasoning_tokens",
     "cache_read_audio_tokens": "cache_audio_read_tokens",
@@ -53,6 +54,7 @@ def requests(draw: st.DrawFn) -> Counts:
         output_tokens=text + audio + thought,
         output_audio_tokens=audio,
         reasoning_tokens=thought,
+        file_searches=draw(rare),
         web_searches=draw(rare),
     )
 
@@ -279,6 +281,44 @@ def test_parts_without_a_price_cost_what_the_whole_costs() -> None:
         reasoning_tokens=5,
     )
     assert 120 == price(plain, [used]).cost_micros_usd
+
+
+@given(
+    hour=st.decimals(min_value=0, max_value=10**6, places=PRICE_DIGITS),
+    seconds=st.lists(st.integers(min_value=1, max_value=10**9), min_size=1, max_size=4),
+    searches=counts,
+)
+def test_seconds_are_charged_to_the_last_digit_though_an_hour_divides_into_none(
+    hour: Decimal, seconds: list[int], searches: int
+) -> None:
+    """Whatever an hour costs, what is charged is the exact cost rounded up, and once."""
+    used = [Counts(audio_seconds=one) for one in seconds]
+    used[0] = replace(used[0], web_searches=searches)
+    found = price(rates(audio_seconds=hour, web_searches=hour), used)
+    exact = Fraction(hour) * sum(seconds) / 3_600 + Fraction(hour) * searches / 1_000
+    assert math.ceil(exact * 1_000_000) == found.cost_micros_usd
+    assert 0 <= exact - Fraction(found.cost_usd) < Fraction(1, 10**30)
+    assert Fraction(found.cost_usd) == sum(Fraction(line.cost_usd) for line in found.lines)
+
+
+def test_tokens_beside_seconds_cost_nothing_where_seconds_alone_have_a_price() -> None:
+    """Where input has a price, too, both are charged; tokens without seconds have no price."""
+    used = Counts(input_tokens=10, output_tokens=5, audio_seconds=36)
+    assert 10_000 == price(rates(audio_seconds=1), [used]).cost_micros_usd
+    both = rates(audio_seconds=1, input=2, output=4)
+    assert 10_040 == price(both, [used]).cost_micros_usd
+    with pytest.raises(UnknownPriceError, match="input"):
+        price(rates(audio_seconds=1), [Counts(input_tokens=10)])
+    with pytest.raises(UnknownPriceError, match="audio seconds"):
+        price(rates(input=1, output=1), [used])
+
+
+def test_a_search_in_files_without_a_price_leaves_all_else_charged() -> None:
+    """Few sources have that price; where one does, it is for a thousand."""
+    used = Counts(input_tokens=10, file_searches=3)
+    assert 10 == price(rates(input=1), [used]).cost_micros_usd
+    priced = price(rates(input=1, file_searches=Decimal("2.5")), [used])
+    assert 7_510 == priced.cost_micros_usd
 
 
 def test_every_kind_is_a_count_and_has_a_unit_of_the_library() -> None:

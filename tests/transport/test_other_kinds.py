@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,6 +63,10 @@ DRAWN = {"created": 1, "data": [{"b64_json": "AAAA"}]}
 EMBEDDED = {"id": "e1", "embeddings": {"float": [[0.1]]}, "texts": ["Hi"]}
 RANKED = {"id": "r1", "results": [{"index": 0, "relevance_score": 0.9}]}
 
+SPEECH_FILE = ("a.mp3", b"\xff\xfb" * 12_000)
+"""Held at 13 seconds."""
+LENGTH = {"type": "duration", "seconds": 11.2}
+
 
 def _event(kind: str, **more: object) -> dict[str, object]:
     return {"type": kind, "b64_json": "AAAA", "created_at": 1, **more}
@@ -96,6 +101,10 @@ def _transcribe(client: Any, **more: Any) -> Any:
     return client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SOUND, **more)
 
 
+def _hear(client: Any, **more: Any) -> Any:
+    return client.audio.transcriptions.create(model="whisper-1", file=SPEECH_FILE, **more)
+
+
 def _embed_by_google(client: Any) -> Any:
     return client.models.embed_content(model="gemini-embedding-001", contents="Say hello.")
 
@@ -123,7 +132,8 @@ def _events(first: str, last: str, usage: object) -> tuple[Reply, Reply]:
 
 
 # 50 at 5 a million and 1,056 at 40; 100 at 5, 900 at 8, 100 at 10 and 1,000 at 32; 10 at 2.50,
-# 90 at 6 and 20 at 10; 1,000 at 0.15; 1,000 at 0.12; a search at 2 a thousand.
+# 90 at 6 and 20 at 10; 12 seconds at 0.36 an hour; 1,000 at 0.15; 1,000 at 0.12; a search at 2 a
+# thousand.
 OPENAI = {
     "openai, images.generate": Kind(_draw, *_whole(DRAWN, usage=IMAGES_USAGE), (1_106, 42_490)),
     "openai, images.generate, stream": Kind(
@@ -139,6 +149,17 @@ OPENAI = {
         lambda client: _transcribe(client, stream=True),
         *_events("transcript.text.delta", "transcript.text.done", SOUND_USAGE),
         (120, 765),
+    ),
+}
+OPENAI |= {
+    "openai, audio.transcriptions, by length": Kind(
+        _hear, *_whole({"text": "Hello"}, usage=LENGTH), (0, 1_200)
+    ),
+    "openai, audio.transcriptions, by length, as it says more": Kind(
+        lambda client: _hear(client, response_format="verbose_json"),
+        wire.whole({"text": "Hello", "language": "english", "duration": 11.2}),
+        wire.whole({"text": "Hello", "language": "english"}),
+        (0, 1_200),
     ),
 }
 GOOGLE = {
@@ -344,7 +365,8 @@ def test_a_file_of_a_form_is_not_decoded(path: str) -> None:
         tracemalloc.stop()
         assert most < 1.5 * len(content) + 100_000  # its parts
     assert [asked[0].tokens(100)] * 3 == [one.tokens(100) for one in asked]
-    assert {"type": "file"} == asked[1].body["file"] == asked[1].body["image[]"]
+    assert {"type": "file", "seconds": 5_001} == asked[1].body["file"]
+    assert {"type": "file", "seconds": 1} == asked[1].body["image[]"]
 
 
 def test_a_form_names_its_fields_with_quotes_or_without() -> None:
@@ -353,7 +375,58 @@ def test_a_form_names_its_fields_with_quotes_or_without() -> None:
     parts = [b"name=model\r\n\r\nwhisper-1", b'name="file"; filename="a.wav"\r\n\r\n\xff\xfe7']
     form = b"".join(b"--x\r\nContent-Disposition: form-data; " + one + b"\r\n" for one in parts)
     asked = read_request(speech, speech.paths[0], form + b"--x--\r\n", provider="openai")
-    assert ("whisper-1", {"type": "file"}) == (asked.model, asked.body["file"])
+    assert ("whisper-1", {"type": "file", "seconds": 1}) == (asked.model, asked.body["file"])
+
+
+def _wav(seconds: int) -> bytes:
+    head = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
+    return b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + head + b"data" + b"\0" * (32_000 * seconds - 100)
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "held", "usage", "billed"),
+    [
+        # 0.45 USD an hour
+        ("house-whisper", _wav(12), 12, {"seconds": 12}, 1_500),
+        ("house-whisper", b"\xff" * 20_000, 11, {"seconds": 3.01}, 500),
+        # 0.18 USD an hour; the tokens beside cost nothing.
+        (
+            "voxtral-mini-2602",
+            b"OggS" * 500,
+            2,
+            {"prompt_audio_seconds": 1, "prompt_tokens": 4, "completion_tokens": 63},
+            50,
+        ),
+    ],
+)
+def test_sound_is_charged_by_its_length(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    model: str,
+    file: bytes,
+    held: int,
+    usage: dict[str, Any],
+    billed: int,
+) -> None:
+    """By what the answer says, whole seconds; held by what the file is, and charged so without."""
+    own = PriceList({"price": [{"model": "house-whisper", "audio_seconds": "0.45"}]})
+    an_hour = {"house-whisper": "0.45", "voxtral-mini-2602": "0.18"}[model]
+    estimate = -(-usd(an_hour) * held // 3_600)
+    with budgeted(httpx.Client(base_url=server.url), pool=pool, prices=own) as client:
+        for said in ({"usage": usage}, {}):
+            server.answers(wire.whole({"text": "Hello", **said}))
+            asked = {"data": {"model": model}, "files": {"file": ("a.wav", file)}}
+            client.post("/v1/audio/transcriptions", **asked).raise_for_status()  # type: ignore[arg-type]
+        # What is named by its address alone is held at an hour.
+        client.post("/v1/audio/transcriptions", json={"model": model, "file_url": "https://a.b/c"})
+    first, second, third = attempts(book, pool)
+    assert ("billed", billed, estimate) == (first.end, first.used[1], first.reserved[1])
+    assert ("estimated", estimate) == (second.end, second.used[1])
+    assert usd(an_hour) == third.reserved[1]
+    kept = next(one for one in book.entries(pool.name) if one.usage).detail["report"]["price"]
+    (line,) = kept["lines"]
+    assert ["audio_seconds", an_hour, 3_600] == [line[0], line[2], line[3]]
 
 
 def test_a_rerank_counts_its_query_with_each_text(
