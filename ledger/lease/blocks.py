@@ -63,6 +63,7 @@ class AnyBlock(Generic[B]):
         self._lease: BudgetLease | None = None
         self._ended = False
         self._observed = False
+        self._unsent = False
         self._parts: dict[object, Usage] = {}
         """The observed parts of the usage, by idempotency key, or by a new object for parts without
         one."""
@@ -109,6 +110,13 @@ class AnyBlock(Generic[B]):
         if report is not None:
             check_type("report", report, UsageReport)
         self._known, self._report = estimate, report
+
+    def unsent(self) -> None:
+        """Say that nothing of the call was sent, so that an error which ends the block releases.
+
+        It is not said in a block that observes usage.
+        """
+        self._unsent = True
 
     def _enter(self) -> None:
         """Mark the block as entered; a second entry would lose the lease of the first.
@@ -205,7 +213,9 @@ class AnyBlock(Generic[B]):
 
     def _is_unbilled(self, error: BaseException | None) -> bool:
         """Tell whether the error that ends a block says that nothing was used."""
-        return error is not None and not self._observed and is_unbilled(error)
+        if error is None or self._observed:
+            return False
+        return self._unsent or is_unbilled(error)
 
     def _nothing_reserved(self) -> str:
         return (

@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from ledger.core.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError, LedgerError
 from ledger.lease import LeaseBlock
 from ledger.transport.answers import Reader
 from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted
+from ledger.transport.refusals import advice_on
 from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, read_request
 from ledger.transport.settings import TWICE, Settings, for_threads
@@ -99,8 +100,13 @@ class _Leases:
         call = call_of((self._settings.caller, request.url, hash(bytes(body))), {})
         attempt = Attempt(self._settings, asked, call)
         block = attempt.lease(self._budget)
-        with attempt.reserving():
-            block.__enter__()
+        try:
+            with attempt.reserving():
+                block.__enter__()
+        except LedgerError as error:
+            if advice := advice_on(error, asked.output_limits, self._settings.max_output_tokens):
+                error.add_note(advice)
+            raise
         self._open.found = attempt, block
 
     def leave(self, error: BaseException) -> None:

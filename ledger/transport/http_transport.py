@@ -20,6 +20,7 @@ from ledger.transport.protocols import FREE, Protocol
 from ledger.transport.refusals import advice_on, refusal
 from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
+from ledger.transport.sending import Body
 from ledger.transport.settings import Settings, for_tasks, for_threads
 from ledger.transport.streams import AsyncStream, Stream
 
@@ -41,10 +42,15 @@ class Transport:
     """The class of an answer's stream for threads."""
     async_stream: Any
     """The class of an answer's stream for tasks."""
+    body: Any
+    """The class of a request's content."""
 
     def __init__(self, inner: Any, settings: Settings) -> None:  # noqa: ANN401 - any transport
         self._inner = inner
         self._settings = settings
+        sends = inner.inner if isinstance(inner, Shared) else inner
+        self._notes = type(sends) in {self.http.HTTPTransport, self.http.AsyncHTTPTransport}
+        """Whether it is known how the transport reads what it sends."""
         self._uncounted: set[tuple[str, str]] = set()
         """The hosts and ends of paths of uncounted requests that were logged."""
 
@@ -69,11 +75,14 @@ class Transport:
                 block.__enter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
             return self._refused(request, error, attempt)
+        sent = self._sent(request, attempt)
         try:
             with attempt.sending():
-                answer = self._inner.handle_request(self._sent(request, attempt))
+                answer = self._inner.handle_request(sent)
         except BaseException as error:
             attempt.tell(error=error)
+            if not sent.stream.has_left:
+                block.unsent()
             block.__exit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers):
@@ -94,11 +103,14 @@ class Transport:
                 await block.__aenter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
             return self._refused(request, error, attempt)
+        sent = self._sent(request, attempt)
         try:
             with attempt.sending():
-                answer = await self._inner.handle_async_request(self._sent(request, attempt))
+                answer = await self._inner.handle_async_request(sent)
         except BaseException as error:
             attempt.tell(error=error)
+            if not sent.stream.has_left:
+                block.unsent()
             await block.__aexit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers):
@@ -166,17 +178,25 @@ class Transport:
         return Attempt(self._settings, asked, call)
 
     def _sent(self, request: Any, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module
-        """Return the request to send, which asks for the usage of a stream."""
-        if not attempt.asks_for_usage:
-            return request
-        headers = [one for one in request.headers.raw if one[0].lower() not in _REWRITTEN]
-        return self.http.Request(
-            request.method,
-            request.url,
-            headers=headers,
-            content=attempt.asked.with_usage(),
-            extensions=request.extensions,
-        )
+        """Return the request to send, whose content notes that it leaves.
+
+        It asks for the usage of a stream.
+        """
+        if attempt.asks_for_usage:
+            headers = [one for one in request.headers.raw if one[0].lower() not in _REWRITTEN]
+            sent = self.http.Request(
+                request.method,
+                request.url,
+                headers=headers,
+                content=attempt.asked.with_usage(),
+                extensions=request.extensions,
+            )
+        else:
+            # `copy` leaves the content out. The caller's own may be sent by others meanwhile.
+            sent = object.__new__(type(request))
+            sent.__dict__.update(request.__dict__)
+        sent.stream = self.body(sent.stream, is_noted=self._notes)
+        return sent
 
     def _refused(self, request: Any, error: Exception, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module
         assumed = self._settings.max_output_tokens
@@ -245,5 +265,6 @@ def _classes(name: str) -> Any:  # noqa: ANN401 - a class
             "http": http,
             "stream": type("BudgetStream", (Stream, http.SyncByteStream), {}),
             "async_stream": type("AsyncBudgetStream", (AsyncStream, http.AsyncByteStream), {}),
+            "body": type("BudgetBody", (Body, http.SyncByteStream, http.AsyncByteStream), {}),
         },
     )

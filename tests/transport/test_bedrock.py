@@ -418,8 +418,13 @@ def test_refusals(
     """The budget's own error, before anything is sent; what cannot be counted is not called."""
     client = of_boto3(new_pool(capacity_cost_micros_usd=1))
     for call in (lambda: client.converse(**ASKED), lambda: read(client)):
-        with pytest.raises(ThresholdExceededError):
+        with pytest.raises(ThresholdExceededError) as refused:
             call()
+        assert not hasattr(refused.value, "__notes__")  # it sets a limit of its own
+    with pytest.raises(ThresholdExceededError) as refused:
+        client.converse(**{**ASKED, "inferenceConfig": {}})
+    (note,) = refused.value.__notes__
+    assert "4,096 tokens were assumed: set inferenceConfig.maxTokens in it" in note
     with pytest.raises(ThresholdExceededError):
         client.invoke_model(modelId=MODEL, body=BODY)
     with pytest.raises(InvalidInputError, match="StartAsyncInvoke is not counted"):

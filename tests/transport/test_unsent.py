@@ -1,0 +1,157 @@
+"""A request whose content has not left costs nothing, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+import httpx
+import httpx2
+import openai
+import pytest
+
+from ledger import Ledger, LedgerBudgetManager
+from ledger.transport import budgeted
+from tests.transport import shapes, wire
+from tests.transport.attempts import attempts
+from tests.transport.wire import End
+
+ASKED: dict[str, Any] = {
+    "model": "gpt-4o",
+    "max_tokens": 400,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+PATH = "/v1/chat/completions"
+CHAT = shapes.BY_NAME["chat"]
+
+
+class Interrupted(BaseException):
+    """What ends a request in the middle: an interrupt of a signal handler's, for example."""
+
+
+def _in_plain(http: ModuleType, url: str, pool: LedgerBudgetManager, **asked: Any) -> Any:
+    client = http.AsyncClient(base_url=url, limits=http.Limits(max_connections=1), timeout=None)
+    budgeted(client, pool=pool)
+    return client, lambda: client.post(PATH, json={**ASKED, **asked})
+
+
+def _in_openai(_http: ModuleType, url: str, pool: LedgerBudgetManager, **asked: Any) -> Any:
+    client = openai.AsyncOpenAI(
+        api_key="none",
+        base_url=f"{url}/v1",
+        http_client=httpx2.AsyncClient(limits=httpx2.Limits(max_connections=1), timeout=None),
+    )
+    budgeted(client, pool=pool, provider="openai")
+    return client._client, lambda: client.chat.completions.create(**ASKED, **asked)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("http", "made"), [(httpx, _in_plain), (httpx2, _in_plain), (httpx2, _in_openai)]
+)
+def test_a_call_that_waits_for_a_connection_is_cancelled(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    http: ModuleType,
+    made: Callable[..., Any],
+    asked: dict[str, Any],
+) -> None:
+    """The one that has the connection is charged its estimate, the one behind it nothing."""
+    server.answers(CHAT.whole.cut(0, End.HEADLESS))
+
+    async def run() -> None:
+        client, call = made(http, server.url, pool, **asked)
+        async with client:
+            first = asyncio.ensure_future(call())
+            while not server.requests:  # noqa: ASYNC110 - the server is in a thread
+                await asyncio.sleep(0.001)
+            second = asyncio.ensure_future(call())
+            while len(list(book.open_leases(pool.name))) < 2:  # noqa: ASYNC110 - reserved in a thread
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+            for task in (second, first):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    asyncio.run(run())
+    assert ["estimated", "released"] == [one.end for one in attempts(book, pool)]
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("event", "end"),
+    [
+        ("connection.connect_tcp.started", "released"),
+        ("http11.send_request_headers.started", "released"),
+        ("http11.send_request_headers.complete", "released"),
+        ("http11.send_request_body.complete", "estimated"),
+        ("http11.receive_response_headers.started", "estimated"),
+    ],
+)
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_call_is_interrupted_on_its_way(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    http: ModuleType,
+    event: str,
+    end: str,
+) -> None:
+    """A head without its content asks for nothing; once that may have left, it is charged."""
+    server.answers(CHAT.whole)
+
+    def trace(name: str, _info: object) -> None:
+        if name == event:
+            raise Interrupted
+
+    async def atrace(name: str, info: object) -> None:
+        trace(name, info)
+
+    with budgeted(http.Client(base_url=server.url), pool=pool) as client:
+        request = client.build_request("POST", PATH, json=ASKED, extensions={"trace": trace})
+        with pytest.raises(Interrupted):
+            client.send(request)
+
+    async def in_asyncio() -> None:
+        async with budgeted(http.AsyncClient(base_url=server.url), pool=pool) as client:
+            await client.post(PATH, json=ASKED, extensions={"trace": atrace})
+
+    with pytest.raises(Interrupted):
+        asyncio.run(in_asyncio())
+    assert [end] * 2 == [one.end for one in attempts(book, pool)]
+
+
+def test_a_transport_that_reads_the_request_itself_may_have_sent_it(
+    book: Ledger, pool: LedgerBudgetManager
+) -> None:
+    """It is not known how others send, so an interrupt of theirs is charged by policy."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        request.read()
+        raise Interrupted
+
+    with (
+        budgeted(httpx.Client(transport=httpx.MockTransport(answer)), pool=pool) as client,
+        pytest.raises(Interrupted),
+    ):
+        client.post(f"https://api.openai.com{PATH}", json=ASKED)
+    assert ["estimated"] == [one.end for one in attempts(book, pool)]
+
+
+def test_a_request_can_be_sent_again(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """The caller's own is left as it was; each attempt is one of its own."""
+    server.answers(CHAT.whole)
+    with budgeted(httpx.Client(base_url=server.url), pool=pool) as client:
+        request = client.build_request("POST", PATH, json=ASKED)
+        stream = request.stream
+        for _ in range(2):
+            client.send(request).raise_for_status()
+        assert stream is request.stream
+    assert ["billed"] * 2 == [one.end for one in attempts(book, pool)]
