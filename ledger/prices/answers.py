@@ -152,8 +152,10 @@ def _openai_responses(usage: Fields) -> Sequence[Counts]:
 
 def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields) -> Counts:
     input_tokens, output_tokens = _count(usage, input_), _count(usage, output)
-    kinds = {kind: _count(given, name) for name, kind in _OPENAI_INPUT if name in given}
-    kinds.update({kind: _count(made, name) for name, kind in _OPENAI_OUTPUT if name in made})
+    kinds: dict[str, int] = {}
+    for details, names in ((given, _OPENAI_INPUT), (made, _OPENAI_OUTPUT)):
+        if details:
+            kinds.update({kind: _count(details, name) for name, kind in names})
     reasoning = kinds.pop("reasoning", 0)
     read, written = kinds.pop("read", 0), kinds.pop("written", 0)
     # xAI excludes reasoning from the completion, and some gateways exclude cached tokens from the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from itertools import combinations, compress
+from itertools import combinations
 from operator import attrgetter, itemgetter
 
 from ledger.core.checks import I64_MAX, check_amount
@@ -104,8 +104,8 @@ class Counts:
 
     def used(self) -> dict[str, int]:
         """Return the kinds that are not 0, requests left out, by name and in its order."""
-        counts = _used_values(self)
-        return dict(zip(compress(_USED, counts), filter(None, counts), strict=True))
+        counts = zip(_USED, _used_values(self), strict=True)
+        return {name: count for name, count in counts if count}
 
     def usage(self, cost_micros_usd: int, *, total_tokens: int = 0) -> Usage:
         """Return them as a usage.

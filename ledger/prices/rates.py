@@ -166,7 +166,10 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     for (_, kind, usd), count in sorted(found.items()):
         per = PRICE_KINDS[kind].per
         charges.append((kind, count, usd, per))
-        micros = _EXACT.add(micros, _micros(count, usd, per))
+        if per == PER_HOUR:
+            micros = _EXACT.add(micros, _micros(count, usd, per))
+        else:
+            micros = _EXACT.fma(count * _MICROS[per], usd, micros)
     return Price(
         rates=rates,
         requests=tuple(requests),

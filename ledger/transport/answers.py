@@ -8,7 +8,7 @@ import logging
 import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from typing_extensions import override
@@ -267,12 +267,7 @@ class JsonReader(Reader):
     def end(self) -> bytes:
         """Read what arrived, even if it is incomplete."""
         content, self._parts = b"".join(self._parts), []
-        try:
-            whole = json.loads(content)
-            pieces: Iterable[Any] = whole if isinstance(whole, list) else [whole]
-        except ValueError:  # it breaks off, or is several pieces
-            pieces = _pieces(content.decode("utf-8", "replace"))
-        for piece in pieces:
+        for piece in _pieces(content.decode("utf-8", "replace")):
             if isinstance(piece, dict):
                 self._understand(self._protocol.whole, piece)
         return b""
@@ -297,7 +292,7 @@ _BETWEEN = re.compile(r"[\s\[\],]*")
 
 
 def _pieces(text: str) -> Iterator[Any]:
-    """Yield the complete objects of a text, which may break off."""
+    """Yield an object, or the complete objects of a list if the text breaks off."""
     place = 0
     while (found := _BETWEEN.match(text, place)) and found.end() < len(text):
         try:
