@@ -86,8 +86,8 @@ class BurnDown:
             `as_of`.
         policy: The policy at the last point.
         opened_at: When the pool was opened. Calls that are dated before it have earlier points.
-        unpriced: How many records of usage until then leave out a figure that the pool limits.
-            Unless they were corrected since, less is left than stated.
+        unpriced: How many records of usage until then leave out a figure that the pool limits, and
+            were not corrected by then: less is left in truth than stated.
     """
 
     pool: str

@@ -19,15 +19,15 @@ from sqlalchemy import Connection, case, exists, func, or_, select, text
 
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, check_amount
-from ledger.core.entries import EntryFlag
 from ledger.core.errors import LeftOut
 from ledger.core.kinds import FOLLOWS_UP, EntryKind, sql
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease
+from ledger.reports.missing_figures import is_unpriced
 from ledger.reports.ranks import PERCENTS, percentile
-from ledger.reports.scopes import UNPRICED_ENTRY, Scope, snapshot
+from ledger.reports.scopes import Scope, snapshot
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _AXES = {axis.name: axis.amount for axis in AXES if axis.amount is not None}
@@ -180,11 +180,11 @@ def _calls(
         )
     ]
     part = entries.alias("part")
-    unpriced = UNPRICED_ENTRY | exists().where(
+    unpriced = is_unpriced(scope.shape, value=scope.value) | exists().where(
         part.c.pool_id == e.pool_id,
         part.c.lease == e.lease,
         text(sql(FOLLOWS_UP, "part.kind")),
-        part.c.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0,
+        is_unpriced(scope.shape, part, scope.value),
     )
     query = (
         select(*(label(name)(e) for name in by), case((unpriced, 1), else_=0), *amounts)
@@ -199,12 +199,12 @@ def _calls(
         lambda: {axis: _Calls(array("q"), array("q"), array("b")) for axis in _AXES}
     )
     for row in connection.execute(query):
-        is_unpriced, *of_axes = row[len(by) :]
+        is_short, *of_axes = row[len(by) :]
         pairs = iter(of_axes)
         group = found[tuple(row[: len(by)])]
         for axis, estimated, used in zip(_AXES, pairs, pairs, strict=True):
             if estimated:
-                group[axis].add(estimated, used, is_unpriced)
+                group[axis].add(estimated, used, is_short)
     return found
 
 

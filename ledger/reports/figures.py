@@ -38,7 +38,8 @@ from ledger.core.kinds import (
     sql,
 )
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
-from ledger.reports.scopes import UNPRICED_ENTRY, Scope, Shape
+from ledger.reports.missing_figures import is_unpriced
+from ledger.reports.scopes import Scope, Shape
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import attributions, entries
 
@@ -81,7 +82,7 @@ class Figures:
         imports: Calls of the past that were imported.
         unpriced: Attempts, and charges that expiry assumed, that leave out a figure which their
             pool limits: tokens without a cost, or parts without a total. Their real cost is not in
-            these figures.
+            these figures: those that a correction completed do not count.
         cache_creation_tokens: Input tokens that were written to the provider's cache.
         cache_read_tokens: Input tokens that were read from the provider's cache.
         reasoning_tokens: Output tokens that were used for reasoning.
@@ -244,7 +245,7 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
             *columns,
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
-            func.sum(case((UNPRICED_ENTRY, 1), else_=0)).label("unpriced"),
+            func.sum(case((is_unpriced(shape), 1), else_=0)).label("unpriced"),
             func.sum(case((end.c.seq.is_(None), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(

@@ -16,6 +16,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Where
+from ledger.reports.missing_figures import is_unpriced
 from ledger.reports.scopes import Scope, Shape
 from ledger.store import rows
 from ledger.store.columns import Columns
@@ -134,7 +135,12 @@ def unpriced_of_each(connection: Connection, scope: Scope) -> dict[str, int]:
     own = entries.c.pool_id
     query = (
         select(own, func.count())
-        .where(*scope.conditions, IS_UNPRICED, entries.c.usage_total_tokens.is_not(None))
+        .where(
+            *scope.conditions,
+            IS_UNPRICED,  # as the index has it
+            is_unpriced(scope.shape, value=scope.value),
+            entries.c.usage_total_tokens.is_not(None),
+        )
         .group_by(own)
     )
     found = connection.execute(query).all()

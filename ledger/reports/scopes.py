@@ -140,7 +140,11 @@ class Scope:
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions that an entry must fulfil, with their values."""
-        return self.shape.conditions(lambda name: bindparam(name, self.values[name]))
+        return self.shape.conditions(self.value)
+
+    def value(self, name: str) -> BindParameter[Any]:
+        """Return the parameter for a value of the filter, with the value."""
+        return bindparam(name, self.values[name])
 
     def between(self, since: int, until: int) -> Scope:
         """Return this scope from `since` on and before `until`, microseconds since 1970."""

@@ -101,9 +101,9 @@ def unpriced(
 ) -> dict[str, int]:
     """Return how many records of usage of each pool leave out a figure that the pool limits.
 
-    That is `Figures.unpriced` over all entries that moved a pool's balance, mirrors included.
-    Unless these were corrected since, less is left than stated. Pools without any are left out. An
-    index holds these entries, so only they are read.
+    That is `Figures.unpriced` over all entries that moved a pool's balance, mirrors included: those
+    that a correction completed do not count. Less is left in truth than stated. Pools without any
+    are left out. An index holds the flagged entries, so only they are read.
 
     Args:
         book: The store.

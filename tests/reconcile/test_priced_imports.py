@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,7 @@ from ledger import (
     InvalidInputError,
     Ledger,
     SharedPoolBudgetOptions,
+    reports,
 )
 from ledger.importing import Calls, Changed, Imported, import_calls
 from ledger.importing.books import correction_key, reason_of
@@ -111,6 +113,8 @@ def test_what_has_no_price_is_named_and_flagged(book: Ledger, bring: Bring) -> N
     assert (0, 2, 2, 0, 0) == counts(again)
     assert "2 imported before without a price, and charged now what own " in about(again)
     assert "something else now" not in about(again)
+    assert {"paid": 1} == reports.unpriced(book)
+    assert 1 == reports.forecast(book, "paid", window=timedelta(days=36_500)).unpriced
     assert [200, 300, 3, 0] == charged(book)
     assert again.agrees
 

@@ -28,6 +28,7 @@ from ledger import (
     reports,
 )
 from ledger.reconcile.sheets import about
+from ledger.reports import Filter, TimeBasis
 from ledger.reports.charts import burn_down_pictures
 from ledger.reports.page.whole import whole_page
 from ledger.reports.render import (
@@ -122,8 +123,7 @@ def test_other_reports_count_them_too(partly: Ledger) -> None:
     burnt = reports.burn_down(partly, "pool")
     assert 3 == burnt.unpriced
     assert burn_down_pictures(burnt)["cost_micros_usd"].words.endswith(
-        "3 records said nothing of a figure that the pool limits; what was not corrected since is "
-        "not in it."
+        "3 records said nothing of a figure that the pool limits, which is not in it."
     )
     assert 0 == reports.burn_down(partly, "pool", as_of=2).unpriced
     for sheet in (estimates_sheet(found, ["model", "operation"]), lease_ages_sheet(leases)):
@@ -132,6 +132,64 @@ def test_other_reports_count_them_too(partly: Ledger) -> None:
     assert stale.unpriced
     partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
     assert 0 == reports.forecast(partly, "other").unpriced
+
+
+def test_what_a_correction_completed_is_unpriced_no_more(timed: Ledger, clock: Clock) -> None:
+    """In no report; each record of a lease for itself, in pools above too, and as of each entry."""
+    options = SharedPoolBudgetOptions(capacity_cost_micros_usd=1_000, unpriced=Unpriced.FLAG)
+    timed.pool("above", options)
+    below = timed.pool("below", options, parent="above")
+    lease = below.reserve(EXTENSIONS, UsageEstimate(total_tokens=30), UNLIMITED)
+    below.observe(lease, FREE)
+    below.record_used(lease, FREE)
+    first, second = (one.seq for one in timed.entries("below") if one.usage is not None)
+    then = below.status().seq
+
+    def found(where: str | Filter = "below") -> tuple[int, ...]:
+        return (
+            reports.unpriced(timed, where).get("below", 0),
+            reports.spend(timed, where).total.unpriced,
+            sum(one.unpriced for one in reports.runs(timed, where)),
+            sum(one.unpriced for one in reports.estimates(timed, where)),
+        )
+
+    assert (2, 2, 2, 1) == found()
+    assert {"above": 2, "below": 2} == reports.unpriced(timed)
+    clock.minutes(60)
+    corrected = timed.now()
+    below.correct(first, Usage(total_tokens=20), "still without a cost")
+    assert (2, 2, 2, 1) == found()
+    below.correct(first, PRICED, f'{{"corrects":{second},}}')
+    assert (1, 1, 1, 1) == found()
+    assert {"above": 1, "below": 1} == reports.unpriced(timed)
+    below.correct(second, Usage.zero(), "it was nothing")
+    assert (0, 0, 0, 0) == found()
+    assert {} == reports.unpriced(timed)
+    assert [0, 0] == [reports.forecast(timed, pool).unpriced for pool in ("above", "below")]
+    assert [0, 2] == [reports.burn_down(timed, "below", as_of=x).unpriced for x in (None, then)]
+    assert (2, 2, 2, 1) == found(Filter(pools=["below"], as_of=then))
+    by_then = Filter(pools=["below"], until=corrected, basis=TimeBasis.RECORDED)
+    assert (2, 2, 2, 1) == found(by_then)
+    assert (0, 0, 0, 0) == found(replace(by_then, basis=TimeBasis.OCCURRED))
+    below.correct(first, FREE, "it cost nothing that is known")
+    assert (1, 1, 1, 1) == found()
+
+
+def test_an_assumed_charge_that_was_taken_back_is_unpriced_no_more(
+    timed: Ledger, clock: Clock
+) -> None:
+    """It counts while it is assumed; then only what was recorded late does."""
+    options = SharedPoolBudgetOptions(
+        capacity_cost_micros_usd=1_000, unpriced=Unpriced.FLAG, lease_ttl=timedelta(minutes=1)
+    )
+    budget = timed.pool("pool", options)
+    lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=30), UNLIMITED)
+    clock.minutes(2)
+    timed.expire_due("pool")
+    assert {"pool": 1} == reports.unpriced(timed)
+    budget.record_used(lease, PRICED)
+    assert {} == reports.unpriced(timed)
+    assert 0 == reports.spend(timed).total.unpriced
 
 
 def test_lists_of_pools_and_of_credits_count_them(partly: Ledger) -> None:
@@ -199,7 +257,7 @@ def test_a_reconciliation_leaves_out_what_was_corrected_since(book: Ledger, tmp_
     found = held_against("cost_micros_usd")
     assert (True, 0) == (found.agrees, found.unpriced)
     assert "unpriced" not in about(found)
-    assert {"pool": 2} == reports.unpriced(book)
+    assert {} == reports.unpriced(book)
     # Once the cost is taken away again, it is missing again.
     (entry,) = found.correctable["r-2"]
     book.pool("pool").correct(entry.seq, FREE, reason="test")

@@ -135,8 +135,8 @@ def _remarks(found: BurnDown) -> str:
         said = f" It was opened at {moment(found.opened_at)}; calls of before that count in it."
     if found.unpriced:
         said += (
-            f" {counted(found.unpriced, 'record')} said nothing of a figure that the pool limits; "
-            "what was not corrected since is not in it."
+            f" {counted(found.unpriced, 'record')} said nothing of a figure that the pool limits, "
+            "which is not in it."
         )
     return said
 

@@ -46,7 +46,7 @@ class PoolRow:
         credits: How far each of its credits is used, those that it lists.
         debt: What was spent that no credit has paid.
         unpriced: How many records of usage leave out a figure that the pool limits, from the
-            opening on: less is left in truth, unless they were corrected since.
+            opening on, and were not corrected since: less is left in truth.
     """
 
     pool: str
