@@ -211,7 +211,7 @@ def differences(database: Database, refused: list[str]) -> list[str]:
     """Return how the store's schema differs from the one that the migrations make.
 
     A schema is made by the migrations beside the store, compared, and removed. If the database
-    refuses to make it, only what is missing is told: columns, indexes and guards.
+    refuses to make it, only what is missing is told: columns, indexes, functions and guards.
 
     Args:
         database: The store.
@@ -254,9 +254,11 @@ def _difference(label: str, found: str | None, expected: str | None) -> str | No
 
 
 def _missing(database: Database, found: Definitions, partitions: int) -> list[str]:
-    """Return the columns, indexes and guards that a store lacks, compared only by name."""
+    """Return the columns, indexes, functions and guards that a store lacks, compared by name."""
     labels = {label for _, label in found}
+    functions = [ddl.split("(", 1)[0].split()[-1] for ddl in database.dialect.functions()]
     named = [
+        *(f"function {name}" for name in functions),
         *(f"column {column}" for table in _tables() for column in table.columns),
         *(f"index {index.name}" for table in _tables() for index in table.indexes),
         *_guards(database, partitions),

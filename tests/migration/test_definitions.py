@@ -10,11 +10,19 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
-from ledger import Ledger, RequestBudget, RequestExtensions, SharedPoolBudgetOptions, UsageEstimate
+from ledger import (
+    Ledger,
+    LedgerUnavailableError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    UsageEstimate,
+)
 from ledger.cli import app
 from ledger.store import migrate
 from ledger.store.database import Database
 from ledger.store.dialects import dialect_for
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 ENTRIES_GUARD = "CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries"
 SQLITE_SWAP = "UPDATE sqlite_master SET sql = replace(sql, '{}', '{}') WHERE name = '{}'"
@@ -295,13 +303,29 @@ def test_a_role_that_may_make_no_schema_is_told_so(new_store: Callable[..., str]
     words = ["db", "check", "--url", as_reader.render_as_string(hide_password=False)]
     try:
         sound = CliRunner().invoke(app, words)
-        run(url, ["DROP TRIGGER entries_no_change ON entries"])
+        run(
+            url,
+            [
+                "DROP TRIGGER entries_no_change ON entries",
+                "DROP FUNCTION entries_newest(bigint, bigint)",
+            ],
+        )
         damaged = CliRunner().invoke(app, words)
     finally:
         run(url, [f"DROP OWNED BY {role}", f"DROP ROLE {role}"])
     assert (2, "") == (sound.exit_code, sound.stdout)
-    said = "trigger entries_no_change of entries is missing\n"
+    said = "function entries_newest is missing\ntrigger entries_no_change of entries is missing\n"
     assert (1, said) == (damaged.exit_code, damaged.stdout)
     for one in (sound, damaged):
         assert one.stderr.startswith("Error: definitions were not compared, only whether parts")
         assert "permission denied" in one.stderr
+
+
+def test_a_call_says_that_the_schema_lacks_a_function(new_store: Callable[..., str]) -> None:
+    """A store that an early checkout made has none: the error says how to find out."""
+    url = new_store("postgresql")
+    with Ledger.open(url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        run(url, ["DROP FUNCTION entries_newest(bigint, bigint)"])
+        with pytest.raises(LedgerUnavailableError, match="'ledger db check' names what is missing"):
+            budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)

@@ -26,6 +26,7 @@ _HINTS = {
     "25006": "the server or the session is read-only",
     "28": "check user and password",
     "3D": "create the database first",
+    "42883": "the schema lacks a function; 'ledger db check' names what is missing",
     "42P01": "the schema is missing; run 'ledger db upgrade'",
     "53": "the server ran out of disk, memory or connections",
 }
