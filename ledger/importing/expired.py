@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, exists, select, text
 
 from ledger.core import rules
+from ledger.core.axes import AMOUNTS
 from ledger.core.errors import RequestBudgetExceededError, UnknownLeaseError
 from ledger.core.extensions import Attribution
 from ledger.core.kinds import FOLLOWS_UP, EntryKind, sql
@@ -21,10 +22,24 @@ from ledger.files.rows import digest_of
 from ledger.importing.books import KnownEntry
 from ledger.ledger import Ledger
 from ledger.managers.pool import LedgerBudgetManager
-from ledger.reports.figures import has_expired, is_open
+from ledger.reports.figures import is_open
 from ledger.reports.filters import Filter
 from ledger.reports.scopes import Scope, snapshot
 from ledger.store.schema import entries
+
+
+class _Lease(NamedTuple):
+    """A lease that has expired.
+
+    Attributes:
+        pool: The name of its pool.
+        token: Its token.
+        assumed: The amounts that its expiry charged, None for those that it has nothing of.
+    """
+
+    pool: str
+    token: str
+    assumed: Mapping[str, int | None]
 
 
 class ExpiredLeases:
@@ -42,47 +57,53 @@ class ExpiredLeases:
     def __init__(
         self, book: Ledger, recorded: Mapping[bytes, KnownEntry], *, since: datetime
     ) -> None:
-        def query(connection: Connection, scope: Scope) -> dict[bytes, tuple[str, str]]:
+        def query(connection: Connection, scope: Scope) -> dict[bytes, _Lease]:
             found = {}
             for row in connection.execute(_expired(scope)):
                 digest, pool = digest_of(row.request_id), scope.pools[row.pool_id]
                 of = recorded.get(digest)
                 if of is not None and (of.pool, of.lease) == (pool, row.seq):
-                    found[digest] = pool, token_of(row.seq, row.hash)
+                    assumed = {amount: getattr(row, amount) for amount in AMOUNTS}
+                    found[digest] = _Lease(pool, token_of(row.seq, row.hash), assumed)
             return found
 
         self._book = book
         self._leases = snapshot(book, Filter(since=since), query)
-        """Their pools and tokens, by the hashes of the request ids."""
+        """The leases by the hashes of the request ids."""
         self._policies: dict[str, list[SharedPoolBudgetOptions]] = {}
 
     def settle(self, call: PastCall, reason: str, *, dry_run: bool) -> bool:
         """Settle the lease of a call, if there is one, by what a file says of it; tell whether.
 
-        If the file leaves out what the lease's pool limits, the call stays as it was assumed.
+        If the file leaves out what was assumed or what the lease's pool limits, the call stays as
+        it was assumed: a file that has all of it may follow.
 
         Args:
             call: The call.
             reason: Why; kept with the settlement.
             dry_run: Whether only to tell.
         """
-        pool, token = self._leases.get(digest_of(f"{call.request_id}"), ("", ""))
-        if not token:
+        lease = self._leases.get(digest_of(f"{call.request_id}"))
+        if lease is None:
             return False
-        if pool not in self._policies:
-            self._policies[pool] = sharing(self._book, pool)
-        if rules.unpriced_flag(self._policies[pool], call.usage):
+        assumed = (amount for amount, charged in lease.assumed.items() if charged)
+        if not all(getattr(call.usage, amount) for amount in assumed):
+            return False
+        if lease.pool not in self._policies:
+            self._policies[lease.pool] = sharing(self._book, lease.pool)
+        if rules.unpriced_flag(self._policies[lease.pool], call.usage):
             return False
         try:
             if not dry_run:
-                _settle(self._book.pool(pool), token, call, reason)
+                _settle(self._book.pool(lease.pool), lease.token, call, reason)
         except UnknownLeaseError:  # its program has recorded it meanwhile
             return False
         return True
 
 
 def _expired(scope: Scope) -> Select[Any]:
-    e, said = entries.c, entries.alias("said")
+    e, said, expiry = entries.c, entries.alias("said"), entries.alias("expiry")
+    expired = (expiry.c.pool_id == e.pool_id) & (expiry.c.lease == e.seq)
     known = exists().where(
         said.c.pool_id == e.pool_id,
         said.c.lease == e.seq,
@@ -90,8 +111,17 @@ def _expired(scope: Scope) -> Select[Any]:
         said.c.kind != EntryKind.EXPIRY,
         said.c.usage_total_tokens.is_not(None),
     )
-    return select(e.pool_id, e.seq, e.request_id, e.hash).where(
-        *scope.conditions, e.request_id.is_not(None), is_open(None), has_expired(None), ~known
+    charged = (expiry.c[f"usage_{amount}"].label(amount) for amount in AMOUNTS)
+    return (
+        select(e.pool_id, e.seq, e.request_id, e.hash, *charged)
+        .select_from(entries.join(expiry, expired))
+        .where(
+            *scope.conditions,
+            e.request_id.is_not(None),
+            is_open(None),
+            text(sql([EntryKind.EXPIRY], "expiry.kind")),
+            ~known,
+        )
     )
 
 

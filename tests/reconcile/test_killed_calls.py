@@ -24,6 +24,7 @@ from ledger import (
 )
 from ledger.importing import Calls, Imported, import_calls
 from ledger.importing.sheets import about
+from ledger.prices import PriceList
 from ledger.reconcile import READY, read_bill
 from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
@@ -241,22 +242,60 @@ def test_a_lease_of_which_more_is_known_is_not_settled(
     assert before == team.status().balance.committed
 
 
+LEFT_OUT = {
+    "no cost": "request_id,at,total_tokens\nchatcmpl-1,2023-11-14T22:13:30Z,30\n",
+    "no cost on the line": "request_id,at,total_tokens,cost_usd\n"
+    "chatcmpl-1,2023-11-14T22:13:30Z,30,\n",
+    "no price": "request_id,at,model,input_tokens,output_tokens\n"
+    "chatcmpl-1,2023-11-14T22:13:30Z,none-such,20,10\n",
+    "no tokens": "request_id,at,cost_usd\nchatcmpl-1,2023-11-14T22:13:30Z,0.000005\n",
+}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+@pytest.mark.parametrize("limited", ["capacity_tokens", "capacity_cost_micros_usd"])
 def test_what_the_line_leaves_out_stays_assumed(
-    timed: tuple[Ledger, Clock], tmp_path: Path
+    timed: tuple[Ledger, Clock], tmp_path: Path, what: str, limited: str
 ) -> None:
-    """A line without a cost does not take the place of an assumed cost, where that is limited."""
+    """Whatever the pool limits; a file that says all of what was assumed settles the call later."""
     book, clock = timed
-    limited = book.pool("usd", SharedPoolBudgetOptions(capacity_cost_micros_usd=9, lease_ttl=TTL))
-    called(limited, "chatcmpl-1")
+    options = SharedPoolBudgetOptions(lease_ttl=TTL, **{limited: 100})
+    budget = book.pool("limited", options)
+    called(budget, "chatcmpl-1")
     clock.minutes(2)
     book.expire_due()
     book.pool("history", SharedPoolBudgetOptions())
     path = tmp_path / "log.csv"
-    path.write_text("request_id,at,total_tokens\nchatcmpl-1,2023-11-14T22:13:30Z,30\n")
-    calls = Calls(bill=read_bill(path, READY["generic"]))
+    path.write_text(LEFT_OUT[what], encoding="utf-8")
+    prices = PriceList() if what == "no price" else None
+    calls = Calls(bill=read_bill(path, READY["generic"]), prices=prices)
     for dry_run in (True, False):
-        assert 0 == import_calls(book, "history", calls, dry_run=dry_run).settled
-    assert 9 == limited.status().balance.committed.cost_micros_usd
+        found = import_calls(book, "history", calls, dry_run=dry_run)
+        assert (0, 1) == (found.settled, found.recorded)
+    assert Totals(40, 9, 1) == budget.status().balance.committed
+    assert 1 == imported(book, tmp_path).settled
+    assert Totals(30, 5, 1) == budget.status().balance.committed
+
+
+@pytest.mark.parametrize("settlement", [SettlementPolicy.RELEASE, SettlementPolicy.OBSERVED])
+def test_what_the_pool_limits_is_awaited(
+    timed: tuple[Ledger, Clock], tmp_path: Path, settlement: SettlementPolicy
+) -> None:
+    """Where nothing was assumed, a line without it does not stand for the whole call."""
+    book, clock = timed
+    options = SharedPoolBudgetOptions(
+        lease_ttl=TTL, capacity_cost_micros_usd=100, settlement=settlement
+    )
+    budget = book.pool("limited", options)
+    called(budget, "chatcmpl-1")
+    clock.minutes(2)
+    book.expire_due()
+    book.pool("history", SharedPoolBudgetOptions())
+    path = tmp_path / "log.csv"
+    path.write_text(LEFT_OUT["no cost"], encoding="utf-8")
+    calls = Calls(bill=read_bill(path, READY["generic"]))
+    assert 0 == import_calls(book, "history", calls).settled
+    assert 1 == imported(book, tmp_path).settled
 
 
 def test_a_charge_that_was_corrected_stays(timed: tuple[Ledger, Clock], tmp_path: Path) -> None:
