@@ -33,7 +33,8 @@ class Granted(NamedTuple):
         credit: The credit.
         spent: What had been spent of it at the entry where the book begins; 0 if it was given
             later.
-        ended: The entry before it expired, if it had expired when the newest credit was given.
+        ended: The newest entry recorded before it expired, if it had expired when the newest credit
+            was given.
     """
 
     seq: int

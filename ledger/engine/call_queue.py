@@ -147,7 +147,7 @@ class CallQueue(ABC):
         """
         if loop not in self._calling:
             loop.call_soon(self._call_worker_of, loop)
-            self._calling.add(loop)  # last, in case of an interrupt in between
+            self._calling.add(loop)  # last: an interrupt must not leave a loop without its call
 
     def _call_worker_of(self, loop: asyncio.AbstractEventLoop) -> None:
         self._calling.discard(loop)

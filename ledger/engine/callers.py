@@ -117,7 +117,7 @@ def is_gone(caller: Caller) -> bool:
 def own_error(error: StoreError, caller: Caller) -> StoreError:
     """Return a caller's own copy of an error: two must not write into one traceback.
 
-    `OutcomeUnknownError` if the call may have taken effect in an interrupted batch.
+    It is `OutcomeUnknownError` if this batch or an earlier one may have done the call.
     """
     own: StoreError
     if caller.again or isinstance(error, OutcomeUnknownError):

@@ -32,7 +32,7 @@ from ledger.store.journal import PoolJournal
 _log = logging.getLogger(__name__)
 
 _TRIES = 3
-"""How many times a call without a waiting caller is tried."""
+"""How many times a call without a waiting caller is tried while the store is busy."""
 
 
 class Outcomes(CallQueue):
@@ -142,7 +142,8 @@ class Outcomes(CallQueue):
         """Do in a later batch what a caller that has left cannot do.
 
         A lease that was granted to it is released, unless it gave a key: a repeated call must get
-        an open lease. If its call ended a lease that is lost, the usage is booked.
+        an open lease. If its call was to end a lease that is lost, the usage is
+        booked.
         """
         row = caller.outcome
         if isinstance(row, LostLeaseError):

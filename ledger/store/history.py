@@ -27,9 +27,9 @@ KEPT_AT_ONCE = 1_000
 _SUMS_KEPT = 128
 """How many sums of dated entries are kept: one for each limit, and those that a denial needs."""
 _KEPT = 32
-"""For how many times the newest entry before that time is kept."""
+"""For how many moments the newest entry before each is kept."""
 _ENDS_KEPT = 4 * CREDITS_MAX
-"""The same, for times that have passed, such as the expiries of credits."""
+"""The same, for moments that have passed, such as the expiries of credits."""
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _COMMITTED = [entries.c[f"committed_{name}"] for name in Totals._fields]

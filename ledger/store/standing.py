@@ -43,7 +43,7 @@ def present(reads: Reads, pool: PoolJournal, now: Micros | None) -> list[Present
     """Read a pool and those above that share with it, as the next write would find them.
 
     A due lease counts as expired, also in the pools below. If nothing can be due, this is one read
-    in one round trip, unless something was reserved since the previous read.
+    in one round trip; two, if leases hold something now and none did at the previous read.
 
     Args:
         reads: The reads of the call.
@@ -139,7 +139,7 @@ def present_of_each(
                 if isinstance(head, JournalDamagedError)
                 else _by_now(later, one, head, at, due.get(pool_id, _NOTHING))
             )
-        except JournalDamagedError as error:  # an unreadable entry that one counts from
+        except JournalDamagedError as error:  # of an entry that a limit or a credit counts from
             found[pool_id] = error
     return found
 
@@ -149,7 +149,7 @@ def with_due(
 ) -> tuple[list[PoolJournal], LeftOut]:
     """Return the pools of a store that have granted leases that are due.
 
-    The second value is the errors of pools that cannot be read, by themselves or by a pool above.
+    The second value is the errors of pools that cannot be read, or have a pool above that cannot.
 
     Args:
         connection: A transaction.

@@ -79,7 +79,7 @@ def admit(
 
     The estimate is compared with the request's own budget first, then with the pool's capacity,
     with all of its limits and with its credits (see `too_little`). If several refuse, the denial
-    names one that can never admit the request, or else the one that frees up last. Credits never
+    names one for which the request is too large, or else the one that frees up last. Credits never
     free up, so they are named first. `requests` is how many calls the lease is for: more than one
     if it funds a carved pool. `limits` and `credits` are the pool's, at the time of the
     reservation.
@@ -218,7 +218,7 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
 def says(figures: Mapping[str, Any], denial: Denial, **more: object) -> bool:
     """Tell whether an entry keeps a denial as `denial_figures` states it.
 
-    Entries of earlier versions lack by how much a capacity was overspent.
+    Entries of earlier versions do not say by how much a capacity was overspent.
 
     Args:
         figures: What it keeps.
@@ -294,9 +294,9 @@ def reached(
     """Return the names of a policy's thresholds that are reached.
 
     A threshold of p % is reached when, on any limited axis, at least p % of a window's amount is
-    used. That amount is the capacity plus what was carried in, and at least 0. On a prepaid axis a
-    threshold is also reached when at least p % of the credits is used: of what was left of them
-    after the newest top-up, without credits that have expired since.
+    spent or held. That amount is the capacity plus what was carried in, and at least 0. On a
+    prepaid axis a threshold is also reached when at least p % of the credits is spent or held: of
+    what was left of them after the newest top-up, without credits that have expired since.
     """
     if not policy.thresholds:
         return set()

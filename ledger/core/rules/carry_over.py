@@ -134,7 +134,7 @@ def taken_back(by: Totals, earlier: Iterable[Totals] = ()) -> Totals:
     Args:
         by: By how much the correction moves what is committed.
         earlier: By how much earlier corrections in this window moved the same entry. For late
-            usage, its excess over the charge that it replaced is added first.
+            usage, the first of these is its excess over the charge that it replaced.
     """
     counting = Totals()
     for one in earlier:

@@ -177,8 +177,8 @@ class Credits:
     def wholes(self, balance: Balance) -> Iterator[tuple[int, int]]:
         """Yield for each prepaid axis the credits at the newest top-up, and how much is used.
 
-        Credits that have expired since count in neither figure. Before the first credit both are 0,
-        except for a debt, which counts as used.
+        Credits that have expired since count in neither figure. Before the first credit, an axis is
+        left out until something is spent or held on it; then both figures are 0.
         """
         counts = self._counts(balance)
         for axis, prepaid in enumerate(self._prepaid):
@@ -204,7 +204,7 @@ class Credits:
     def book_at(self, since: int, at: Micros, balance: Balance) -> CreditBook:
         """Return the book that begins after an entry, without expired and used-up credits.
 
-        Corrections of earlier usage give nothing back to these credits.
+        Later corrections of usage before that entry give nothing back to any credit.
         """
         paid = self._pay(balance.committed.minus(self._base))
         listed = tuple(
@@ -217,7 +217,8 @@ class Credits:
     def with_credit(self, credit: Credit, seq: int, at: Micros, balance: Balance) -> CreditBook:
         """Return the book after the entry that gives a credit.
 
-        The book begins anew if all earlier credits have expired and there is no debt.
+        The book begins anew if all earlier credits have expired and there is no debt, and if it
+        lists `CREDITS_MAX` credits.
 
         Args:
             credit: The credit.

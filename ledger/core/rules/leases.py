@@ -80,7 +80,7 @@ def settle(
     """Return the effect of recording the last `usage` of a lease.
 
     The hold goes back. The usage is committed, with as many requests as the lease was for. A lease
-    that funds a carved pool is not flagged overrun on an axis on which it holds nothing, since its
+    that funds a carved pool is not flagged overrun on an axis on which it reserved 0, since its
     reservation does not tell whether the pool has no limit there or a capacity of 0.
 
     Raises:
@@ -196,7 +196,7 @@ def correct(  # noqa: PLR0913 - what a correction may be of
 def _overrun(lease: LeaseState, used: Usage, *, funds: bool = False) -> EntryFlag:
     tokens, cost = lease.estimate.total_tokens, lease.estimate.cost_micros_usd
     tokens_over, cost_over = used.total_tokens > tokens, used.cost_micros_usd > cost
-    if funds:  # an axis on which nothing is held mostly has no limit, but may have a capacity of 0
+    if funds:  # an axis on which it reserved 0 mostly has no limit, but may have a capacity of 0
         tokens_over, cost_over = tokens_over and tokens > 0, cost_over and cost > 0
     return EntryFlag.OVERRUN if tokens_over or cost_over else _UNFLAGGED
 

@@ -31,8 +31,8 @@ from ledger.core.values import Usage, UsageDifference, UsageEstimate
 
 _NOTHING = Totals()
 _RUN, _FAN = 64, 16
-"""How many entries a search reads at once: neighbours, if these may be all, else entries far
-apart."""
+"""How many entries a search reads at once: neighbours in the first step and in a short rest,
+otherwise entries at even distances."""
 
 
 class Point(NamedTuple):

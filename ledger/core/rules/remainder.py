@@ -149,7 +149,7 @@ def too_little(
 
 
 def overspent(capacities: Three, counts: Three) -> Mapping[str, int]:
-    """Return the overspent axes, and by how much more than a capacity each has used."""
+    """Return by how much what is committed and reserved exceeds a capacity, for each such axis."""
     return {
         name: amount - capacity
         for name, capacity, amount in zip(NAMES, capacities, counts, strict=True)
