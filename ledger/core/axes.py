@@ -13,8 +13,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 U64_MAX = 2**64 - 1
-"""As a capacity it means unlimited. It is defined here, since `errors` imports nothing above
-`axes`."""
+"""As a capacity it means unlimited. It is defined here, since errors say what is unlimited."""
 
 
 class Axis(NamedTuple):

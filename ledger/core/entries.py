@@ -119,8 +119,8 @@ class EntryFlag(IntFlag):
     EXPIRED = 64
     """The hold ended by time-out before usage was recorded, so the usage is assumed."""
     AT_EXPIRY = 256
-    """On limits and credits it counts at the time when the hold of its lease ended. So do an
-    expiry, usage that came after the hold ended (whether the expiry was written or not), and
+    """On limits and credits it counts at the time when the hold of its lease ended. Expiries have
+    it, usage that came after the hold ended (whether the expiry was written or not), and
     corrections of both."""
     CLOSED = 32
     """The pool is closed: set on its closing, and on every later entry."""
@@ -289,7 +289,10 @@ def requests_made(kind: str, detail: Mapping[str, Any] | None) -> int:
 
 
 def late_in(detail: Mapping[str, Any] | None) -> str | None:
-    """Return the kind of the entry that follows a correction of what an expiry assumed."""
+    """Return the kind of the late entry for which a correction takes back what an expiry assumed.
+
+    None for every other entry.
+    """
     return (detail or {}).get("late")
 
 

@@ -61,7 +61,7 @@ class Kind(NamedTuple):
         counted_as: The figure of reports that counts such entries.
         by_itself: No call leads to it, so it has no idempotency key.
         has_actor: Its detail names who asked for it, and on PostgreSQL a worker's role may not
-            write it. Corrections of assumed charges, which no person asks for, are an exception.
+            write it. Corrections that follow from another entry are an exception (`FOLLOWS_FROM`).
         details: The sets of fields that its detail may consist of.
     """
 
@@ -193,7 +193,7 @@ KINDS = {
         details=_details(
             *(
                 f"corrects from to reason {why}{window}"
-                # No person asks for the last two: they follow from late usage.
+                # No person asks for the last two: they follow from other entries.
                 for why in ("actor", "carving", "late")
                 for window in ("", " window")
             ),
@@ -255,7 +255,7 @@ ENDS_HOLD = tuple(
 MAY_BE_LATE = frozenset(kind for kind in FOLLOWS_UP if "usage" in KINDS[kind].has)
 """The kinds that leave their lease expired if they are flagged late."""
 HAS_BUDGET = frozenset(kind for kind, row in KINDS.items() if row.has & {"estimate", "usage"})
-"""The kinds that have the request's own budget, by which they are decided."""
+"""The kinds that have the request's own budget, since an estimate or usage is compared with it."""
 CHARGED = _those("is_charged")
 CORRECTABLE = _those("can_be_corrected")
 DIFFERENCES = _those("is_difference")
@@ -268,7 +268,7 @@ CHANGES_WINDOW = frozenset(kind for kind in SAYS_WINDOW if "lease" in KINDS[kind
 """The kinds that may change the base of the present window, and begin no window."""
 HAS_ACTOR = _those("has_actor")
 FOLLOWS_FROM = ("carving", "late")
-"""Fields in the detail of a correction that follows from late usage and has no actor."""
+"""Fields in the detail of a correction that follows from another entry and has no actor."""
 GIVES_BACK = frozenset(_those("gives_back"))
 COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
 COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if "usage" not in KINDS[kind].has)

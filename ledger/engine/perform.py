@@ -44,7 +44,7 @@ class Done(NamedTuple):
     outcomes: Sequence[OperationResult]
     memos: list[tuple[PoolJournal, Memo]]
     expired: dict[PoolId, int]
-    """How many leases were found due, by pool."""
+    """How many leases have expired, by pool."""
     freed: set[PoolId]
     """The pools that got capacity back or another policy."""
     crossed: list[ThresholdCrossing]

@@ -45,9 +45,9 @@ class PoolBatch:
     frees = False
     """Whether entries that are staged give back capacity, or set another policy."""
     thresholds: PoolThresholds | None = None
-    """None if the pool's policy has no thresholds."""
+    """None until they are needed, and always if the pool's policy has none."""
     expired = 0
-    """How many leases this transaction found due."""
+    """How many leases this transaction has expired."""
     unswept = False
     """Whether more leases are due than this transaction expires."""
     _began: int | None = None
@@ -95,7 +95,7 @@ class PoolBatch:
 
     @property
     def counts(self) -> PoolCounts:
-        """The counts of its limits and credits; pools without them never make this object."""
+        """What its limits and credits count. Most pools have none, and do not make this object."""
         if self._counts is None:
             upto = self._before.seq
             self._counts = PoolCounts(self.connection, self.journal, upto=upto, staged=self.staged)

@@ -1,4 +1,4 @@
-"""Refunds and late usage of earlier windows: they keep what the present one has left."""
+"""Refunds and late usage of earlier windows: the present one has as much left as before."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class ExportColumn:
 
 
 def each(convert: Callable[..., ExportCell]) -> Callable[..., Sequence[ExportCell]]:
-    """Return a function that makes a column by applying `of_one` to each entry's values."""
+    """Return a function that makes a column by applying `convert` to each entry's values."""
 
     def made(*given: Sequence[Any]) -> Sequence[ExportCell]:
         if len(given) == 1:

@@ -80,7 +80,7 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
             if not unbilled:
                 await self._book(lost, self._lost_call(None, self._report))
 
-    if not TYPE_CHECKING:  # lets `await lease(...)` raise a clear error
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they refuse `await lease(...)`
 
         def __await__(self) -> NoReturn:
             self._unused = False

@@ -92,7 +92,7 @@ def credits(
     Args:
         book: The store.
         where: Which pools, or the name of one. Only the filter's pools and its `as_of` count.
-        now: The moment. by default the present, or with `as_of` when that entry was recorded.
+        now: The moment; by default the present, or with `as_of` when that entry was recorded.
         left_out: A list that gets the error of each damaged pool of the store; these are left out.
             Without it, the first of these errors is raised.
 

@@ -62,7 +62,7 @@ class Expected:
         self._seqs = {seq for seq, _ in self._kept}
 
     def problem(self, seq: int, found: bytes) -> str | None:
-        """Return what is wrong with an entry by an anchor, None if nothing is."""
+        """Return how an entry differs from its anchor, None if it does not or has none."""
         if seq not in self._seqs or {one for one in self._kept if one[0] == seq} == {(seq, found)}:
             return None
         return "its hash is not the one that was kept: it, or an entry before it, is another by now"

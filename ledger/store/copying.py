@@ -113,8 +113,7 @@ def copy(
         source: The store.
         target: An empty database, or an earlier copy of that store to which nothing was written.
         partitions: By how many partitions the copy is divided; see `migrate.upgrade`.
-        progress: Called with the number of entries copied since its previous call, and the number
-            at that moment.
+        progress: Called with the number of entries copied since its previous call.
 
     Raises:
         InvalidInputError: The target is another store, or was written to since it was copied.

@@ -68,7 +68,7 @@ class KnownCounts:
         """Return the part of it that is valid as of a newest entry.
 
         The entry as of which it was read is read again: its hash shows whether it or any entry
-            before it has changed through a restored backup. Then nothing of it is valid.
+        before it has changed through a restored backup. Then nothing of it is valid.
         """
         if self.at == at:
             return self

@@ -98,7 +98,7 @@ class Trail:
     def _lease_problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
         lease = entry.lease
         if lease is None or entry.kind == EntryKind.CORRECTION:
-            return None  # the original of a correction is looked up
+            return None  # the entry that it corrects is looked up
         reason = _expiry_problem(entry, lease, state)
         before = self._leases.get(lease.lease)
         if before is not None and reason is None:
@@ -166,7 +166,7 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
     if called:
         refused.discard("payload_digest")  # if the caller gave the key
     if kind == EntryKind.CORRECTION:
-        refused.discard("provenance")  # it is the time of the corrected entry
+        refused.discard("provenance")  # it is that of the corrected entry
     if entry.lease is None:
         refused.add("origin_seq")
         refused.update(() if entry.estimate is not None else _CALLERS)

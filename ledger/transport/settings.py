@@ -83,7 +83,7 @@ _attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls"
 _acting: ContextVar[Acting | None] = ContextVar("who acts in a run", default=None)
 _run: ContextVar[_Run | None] = ContextVar("the innermost run of `agent_run`", default=None)
 _outermost: ContextVar[str | None] = ContextVar("the run that no other is around", default=None)
-"""Stands for a run below that of the client, which only the client knows."""
+"""This run is below that of the client, which only the client knows."""
 
 
 @contextmanager

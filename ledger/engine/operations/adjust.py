@@ -69,7 +69,7 @@ class Adjust(Operation[None]):
         return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the adjustment. It revokes no lease, even if the capacity is below the committed.
+        """Return the adjustment. It revokes no lease, even with less capacity than is committed.
 
         Raises:
             PoolClosedError: The pool is closed.

@@ -23,7 +23,7 @@ from ledger.store.rows import Row
 T = TypeVar("T")
 
 NO_REPORT = Fitted()
-"""The arguments of a call that has none beside its subject."""
+"""The report of a call that has none."""
 
 
 UNKEYED: Mapping[str, Any] = {}
@@ -165,7 +165,7 @@ class LeaseOperation(Operation[T]):
 
 
 def reported(report: Fitted, pool: PoolBatch, captured: Interned | None) -> Interned | None:
-    """Return the attribution of an entry: its lease's, with a report's fields in their place."""
+    """Return the attribution of an entry: its lease's, overridden by the fields of a report."""
     base = (captured and captured.value) or Attribution()
     overrides: dict[str, Any] = {
         name: value

@@ -91,7 +91,7 @@ class Record(LeaseOperation[None]):
         effect = balance, lease, flags = spend(
             pool.head.balance, state, self.usage, lease_id=self.lease, ceiling=I64_MAX
         )
-        assert found is not None  # noqa: S101 - the rules refuse leases of others
+        assert found is not None  # noqa: S101 - the rules refuse what is no lease here
         if lease.expires_at is not None:
             flags |= pool.dating_flag(effect, self.usage)
         if report.shortened:

@@ -46,7 +46,7 @@ _connecting = threading.local()
 
 
 class _HexDumper(psycopg.adapt.Dumper):
-    """Writes bytes for COPY. Psycopg's own goes by standard_conforming_strings."""
+    """Writes bytes for COPY. Psycopg's own doubles a backslash by standard_conforming_strings."""
 
     oid = psycopg.adapters.types["bytea"].oid
 
@@ -159,7 +159,7 @@ class Session(psycopg.Connection[Any]):
 
         Raises:
             psycopg.OperationalError: The server did not answer, not even after it was asked to
-            cancel. The connection is closed.
+                cancel. The connection is closed.
         """
         return super().wait(self._bounded(gen), interval=interval, timeout=timeout)
 
