@@ -34,7 +34,7 @@ from ledger.reports.render import (
 )
 
 _SPAN_US = 60_000_000
-"""The longest time over which the pace is measured, in seconds."""
+"""The longest time over which the pace is measured, in microseconds."""
 _BAR = 16
 _NAME = 36
 """The width of a bar in characters, and the longest name."""

@@ -31,7 +31,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SettlementPolicy(StrEnum):
-    """How a lease is ended whose usage was not recorded.
+    """How a lease is ended if its usage was not recorded.
 
     Its hold ended by time-out, or its `with` block was left without a record.
     """
@@ -106,7 +106,7 @@ class SharedPoolBudgetOptions:
             a stop threshold.
         lease_ttl: How long a lease holds its estimate unless it is renewed: above 0 and at most ten
             years; None is for ever.
-        settlement: How a lease is ended whose usage was not recorded, because its hold expired or
+        settlement: How a lease is ended if its usage was not recorded, because its hold expired or
             its `with` block was left.
         thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
             reserved. They deny nothing: crossing one is reported.
