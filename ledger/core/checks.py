@@ -246,7 +246,7 @@ def check_moment(name: str, moment: object) -> Micros:
 
 
 def check_not_ahead(name: str, at: Micros, now: Micros) -> Micros:
-    """Return the time at which a call is said to have happened, unless it is ahead of the clock.
+    """Return the time at which a call is said to have happened, unless it is too far ahead.
 
     Raises:
         InvalidInputError: It is more than a day ahead of the clock. One day is allowed, since a

@@ -1,7 +1,7 @@
 """Calls about a lease that no caller would repeat: they are kept while the store is unavailable.
 
 A provider reports the usage once, to an adapter that must pass the answer on and cannot try again.
-So the adapter's call returns as if it was done, and the queue repeats it until the store has it.
+So the adapter's call returns as if it was done, and the queue tries it again.
 """
 
 from __future__ import annotations

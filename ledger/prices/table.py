@@ -88,7 +88,8 @@ class PriceTable:
             name: The name that errors give it.
 
         Raises:
-            PriceTableError: It has an unknown field, another currency, a duplicate, or a float.
+            PriceTableError: Something in it is missing or not understood, in another currency,
+                there twice, or a float.
         """
         self._name = name
         check_type(name, content, Mapping)

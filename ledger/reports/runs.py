@@ -119,7 +119,7 @@ def _tree(
     walk = list(_below(head, children))
     totals: dict[str | None, list[Figures]] = defaultdict(list)
     trees = []
-    for run, depth in reversed(walk):  # from the leaves up
+    for run, depth in reversed(walk):  # from the leaves up, so that each is added once
         figures = own[run]
         if figures is not None:
             totals[run].append(figures)

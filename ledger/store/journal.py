@@ -236,7 +236,7 @@ class PoolJournal:
         return bool(self._leases) and now < self.quiet_until
 
     def seems_quiet(self, now: Micros | None) -> bool:
-        """Guess `quiet` before the newest entry is read; without `now`, by the local clock."""
+        """Guess `stays_quiet` before the newest entry is read; without `now` by the local clock."""
         if now is None:
             return time.monotonic() < self._quiet_until_s
         return now < self.quiet_until

@@ -63,8 +63,8 @@ class BlockCall(NamedTuple):
 
     Attributes:
         name: `observe`, `record` or `release`.
-        arguments: What it is given, by position.
-        report: What is known about it.
+        usage: The usage that it records, None if it releases the lease.
+        report: What is known about the call.
     """
 
     name: str

@@ -251,7 +251,7 @@ def _figures(denial: rules.Denial, batch: Batch, pool: PoolBatch) -> dict[str, A
             session = policy.window is not None and policy.window.session
             timed = session or policy.limits or policy.prepaid
             if timed and above.at != pool.at:
-                figures["at"] = above.at  # what counts on limits and credits depends on the time
+                figures["at"] = above.at  # what counts there depends on the time
     return figures
 
 
