@@ -58,10 +58,10 @@ def used_up_at(
 
     at, by_now = pace.now, passed(pace.now)
     back = 0
-    # After that only spend from now on counts, which is the same amount at any time.
+    # One length from now, only later spend counts, which is the same amount at any time.
     while at < pace.now + length:
         empty = pace.lasts_until(left + back)
-        if empty <= at:  # search within the last step
+        if empty <= at:  # it came within the last step
             return at
         if empty > pace.now + length:
             return None
