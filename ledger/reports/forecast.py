@@ -107,8 +107,8 @@ class Forecast:
         now: The moment of the forecast.
         window_begin: Spend is added up from this time on, until `now`.
         window_s: The length of this window in seconds.
-        younger: Whether the pool is younger than the window that was asked for. The window then
-            begins at the opening.
+        younger: Whether the pool's first entry is younger than the window that was asked for. The
+            window then begins at that entry's time by `basis`.
         basis: Which time of an entry puts it into the window.
         policy: The policy in force.
         axes: One forecast an axis.
@@ -152,7 +152,7 @@ def forecast(
     Args:
         book: The store.
         pool: The pool's name.
-        window: The length of time in which spend is summed; at most the time since the opening.
+        window: The length of time in which spend is summed; at most that since the first entry.
         now: The moment of the forecast, which has a time zone; by default the present, or with
             `as_of` when that entry was recorded.
         as_of: As the pool stood at this entry.
