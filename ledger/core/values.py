@@ -6,12 +6,11 @@ booleans are refused, so that no rounding error can enter the books.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
 from operator import add, attrgetter
-from typing import Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 from ledger.core.axes import NAMES, REQUESTS, shown
@@ -27,13 +26,16 @@ class _Amounts:
     """Every field of the dataclass is an amount."""
 
     __slots__ = ()
+    _values: ClassVar[attrgetter[tuple[int, ...]]]
+    """Returns the amounts in the order of the fields."""
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
-            value = getattr(self, name)
-            # Runs several times for every stored row, so a valid amount costs no function call.
-            if value.__class__ is not int or not 0 <= value <= U64_MAX:
-                check_amount(name, value)
+        # Valid amounts cost no call each, since this runs for every call and every stored row.
+        if [
+            one for one in self._values(self) if one.__class__ is not int or not 0 <= one <= U64_MAX
+        ]:
+            for part in fields(self):  # type: ignore[arg-type]
+                check_amount(part.name, getattr(self, part.name))
 
 
 class _Counted(_Amounts):
@@ -183,10 +185,10 @@ class Usage(_Counted):
 
     def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
         """Return the sum, each field stopping at `ceiling`."""
-        more = _usage_values(other)
+        more = other._values(other)
         if self is NOTHING_USED and max(more) <= ceiling and other.__class__ is Usage:
             return other  # most leases are settled once: then the sum is `other` itself
-        before = _usage_values(self)
+        before = self._values(self)
         sums = [min(total, ceiling) for total in map(add, before, more)]
         return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
 
@@ -227,11 +229,12 @@ class UsageDifference:
         )
 
 
-NOTHING_USED = Usage.zero()
-"""The usage of a lease of which nothing has been recorded."""
 ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
 USAGE_FIELDS = tuple(part.name for part in fields(Usage))
-_usage_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE_FIELDS)
+UsageEstimate._values = attrgetter(*ESTIMATE_FIELDS)  # noqa: SLF001 - its fields are known only now
+Usage._values = attrgetter(*USAGE_FIELDS)  # noqa: SLF001 - as above
+NOTHING_USED = Usage.zero()
+"""The usage of a lease of which nothing has been recorded."""
 
 
 @dataclass(frozen=True, slots=True)
