@@ -35,7 +35,7 @@ def test_every_row_is_inserted_as_it_is(given_rows: list[tuple[int | None, ...]]
 
 
 def test_rows_of_one_shape_are_given_no_more_than_they_fill() -> None:
-    """The least shape that fits is taken, whichever came first."""
+    """A shape that fills more is not taken for it, whichever came first."""
     table = ("x", "y", "z")
     alike(table, [(1, 2, 3)])
     alike(table, [(1, None, None)])

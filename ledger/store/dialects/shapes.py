@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -34,8 +34,7 @@ def _getter(places: Sequence[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...
 
 
 _shapes: dict[tuple[str, ...], tuple[Filled, ...]] = {}
-"""The shapes that were found, by the columns of their table; shapes with fewer columns come
-first."""
+"""The shapes that were found, by the columns of their table."""
 
 
 def alike(
@@ -50,19 +49,18 @@ def alike(
     for row in rows:
         # Most rows have the shape of the one before.
         if shape is None or shape.others(row) != shape.nones:
-            shape = _least(columns, row, found)
+            shape = _shape(columns, row)
             values = found.setdefault(shape, [])
         values.append(shape.values(row))
     return [(shape.columns, values) for shape, values in found.items()]
 
 
-def _least(columns: tuple[str, ...], row: tuple[Any, ...], found: Container[Filled]) -> Filled:
-    """Return the smallest known shape that fits a row, or a new one that fits exactly."""
-    known = _shapes.get(columns, ())
+def _shape(columns: tuple[str, ...], row: tuple[Any, ...]) -> Filled:
+    """Return the known shape that fits a row exactly, or a new one."""
+    known, empty = _shapes.get(columns, ()), row.count(None)
     for shape in known:
-        if shape.others(row) == shape.nones and (shape in found or None not in shape.values(row)):
+        if len(shape.nones) == empty and shape.others(row) == shape.nones:
             return shape
     shape = Filled(columns, row)
-    known = (*known, shape) if len(known) < _SHAPES_MAX else (shape,)
-    _shapes[columns] = tuple(sorted(known, key=lambda one: len(one.columns)))
+    _shapes[columns] = (shape, *known[: _SHAPES_MAX - 1])
     return shape
