@@ -32,12 +32,9 @@ class Prepared:
         """Run a SELECT and return its rows, each by column name."""
         if not connection.dialect.positional:
             return rows_of_each(connection, [(self, parameters)])[0]
-        cursor = driver_of(connection).cursor()
-        try:
-            self.run(connection, cursor, parameters)
-            return self.rows_on(cursor)
-        finally:
-            cursor.close()
+        cursor = driver_of(connection).shared
+        self.run(connection, cursor, parameters)
+        return self.rows_on(cursor)
 
     def run(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> None:  # noqa: ANN401 - either driver's cursor
         """Run the statement on a cursor, where parameters are numbered."""

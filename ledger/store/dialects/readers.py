@@ -52,7 +52,13 @@ class Look(NamedTuple):
 
 
 class Connection(sqlite3.Connection):
-    """What a connection that only reads keeps, in addition to the driver's."""
+    """What a connection of the dialect keeps, in addition to the driver's."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's own
+        super().__init__(*args, **options)
+        self.shared = self.cursor()
+        """The cursor on which one statement after the other runs: to make one takes as long as to
+        run BEGIN."""
 
     seen: Look | None = None
     """The look of the file before reading, if SQLite itself would not notice a change."""

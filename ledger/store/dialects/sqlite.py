@@ -188,7 +188,7 @@ class SQLiteDialect(Dialect):
         """Take the writer lock and then the database's own write lock, before anything is read."""
         until_s = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
-        self._wait_at_most(connection, until_s - time.monotonic()).execute("BEGIN IMMEDIATE")
+        self._wait_at_most(connection, until_s - time.monotonic()).shared.execute("BEGIN IMMEDIATE")
 
     def _wait_at_most(self, connection: Connection, timeout_s: float) -> readers.Connection:
         """Let statements wait this long, or a little less, for other programs."""
@@ -241,7 +241,7 @@ class SQLiteDialect(Dialect):
 
     def commit(self, connection: Connection) -> None:
         """Commit. A checkpoint that COMMIT causes runs under the writer lock, too."""
-        driver_of(connection).execute("COMMIT")
+        driver_of(connection).shared.execute("COMMIT")
 
     def rollback(self, connection: Connection) -> None:
         """Roll back, unless SQLite already did so by itself, as with a full disk."""
@@ -319,13 +319,13 @@ class SQLiteDialect(Dialect):
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
         """Insert the rows now."""
-        raw = driver_of(connection)
+        cursor = driver_of(connection).shared
         for names, values in alike(columns, rows):
             done = 0
             while done < len(values):
                 size = _ROWS_EACH[bisect(_ROWS_EACH, len(values) - done) - 1]
                 several = chain.from_iterable(values[done : done + size])
-                cursor = raw.execute(_insert(table, names, size), tuple(several))
+                cursor.execute(_insert(table, names, size), tuple(several))
                 if cursor.rowcount != size:
                     raise RowsDiscardedError
                 done += size

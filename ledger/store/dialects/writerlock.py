@@ -21,6 +21,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+    _AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
+
 LOCK_SUFFIXES = ("-queue", "-next", "")
 """The suffixes of the lock's files: the places of the queue, the last one first, then the lock
 itself."""
@@ -177,7 +179,7 @@ def _open(path: Path) -> int:
 
 def _try(file: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, _AT_ONCE)
     except BlockingIOError:
         return False
     return True
