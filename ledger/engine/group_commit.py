@@ -267,7 +267,7 @@ class Writer(Outcomes):
             ContentionError: The call needs an answer, but comes in the middle of another call.
         """
         leader = self._leader
-        if is_collecting() and isinstance(operation, (Release, Record)):
+        if isinstance(operation, Release | Record) and is_collecting():
             return True  # an error of a finaliser does not reach the program, so waiting is useless
         # Would this thread wait for itself, because it leads or holds a leader's lock?
         if (
