@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 import re
 import signal
@@ -22,7 +21,7 @@ from sqlalchemy import Engine, make_url
 
 from ledger import Ledger
 from tests.clocks import Clock
-from tests.shared import Compiled, Shared, quick_folder
+from tests.shared import Compiled, Shared, numbers, quick_folder
 
 STORES = ("sqlite", "postgresql")
 
@@ -39,7 +38,6 @@ LEFT_OUT = {
 _DESELECTED = pytest.StashKey[dict[str, int]]()
 _SHARED = pytest.StashKey[Shared]()
 
-_numbers = itertools.count(1)
 _initialise = Engine.__init__
 
 # The same examples in every run, however slow the machine is.
@@ -238,7 +236,7 @@ def _stores(folder: Path, shared: Shared) -> Iterator[Callable[..., str]]:
 
     def make(kind: str, *, empty: bool = False) -> str:
         if kind == "sqlite":
-            path = folder / f"ledger{next(_numbers)}.db"
+            path = folder / f"ledger{next(numbers)}.db"
             if not empty:
                 shared.copy_sqlite(path)
             return f"sqlite:///{path}"

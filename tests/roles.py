@@ -15,7 +15,7 @@ from ledger import Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
 from ledger.cli.database import app
 from tests.shared import Shared
 
-WORD = "open-sesame"
+PASSWORD = "open-sesame"  # noqa: S105 - of logins that the tests make
 NAMES = ("auditor", "worker", "holder", "owner")
 
 
@@ -37,9 +37,9 @@ def role_logins(shared: Shared, prefix: str) -> Iterator[Mapping[str, str]]:
                 ended = CliRunner().invoke(app, at)
                 assert 0 == ended.exit_code, ended.output
             for name, login in zip(NAMES, logins, strict=True):
-                connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{WORD}'")
+                connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}'")
                 connection.execute(f"GRANT {prefix}{name} TO {login}")
-                url = make_url(made).set(username=login, password=WORD)
+                url = make_url(made).set(username=login, password=PASSWORD)
                 found[name] = url.render_as_string(hide_password=False)
             yield found
         finally:

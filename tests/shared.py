@@ -39,7 +39,8 @@ max_wal_size = 256MB
 """
 
 _ENOUGH_BYTES = 2 << 30
-_numbers = itertools.count(1)
+numbers = itertools.count(1)
+"""The next one is in no name that this process has made yet."""
 
 
 def quick_folder() -> str:
@@ -102,7 +103,7 @@ class Shared:
 
     def create_database(self, *, template: str = "template0", encoding: str = "UTF8") -> str:
         """Create a database under a name of its own, and return its URL."""
-        name = f"ledger_test_{os.getpid()}_{next(_numbers)}"
+        name = f"ledger_test_{os.getpid()}_{next(numbers)}"
         # Copying files begins with a checkpoint, which is cheap only where nothing is synced.
         strategy = "" if NAMED_SERVER in os.environ else "STRATEGY file_copy"
         locale = "" if encoding == "UTF8" else "LOCALE 'C'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -46,8 +45,8 @@ from ledger import (
 )
 from ledger.core.checks import CLOCK_EARLIEST, EARLIEST, LATEST
 from tests.clocks import Clock
+from tests.shared import numbers
 
-_numbers = itertools.count(1)
 TEN_YEARS = timedelta(days=3_650)
 ZONES = sorted(available_timezones())
 TEXTS = st.text(
@@ -247,7 +246,7 @@ def test_whatever_is_accepted_can_be_read(
         )
         @given(CASES)
         def run(case: dict[str, Any]) -> None:
-            name = f"pool {next(_numbers)}"
+            name = f"pool {next(numbers)}"
             first, second = case["policies"]
             memory = None
             for number, now in enumerate(case["clocks"]):

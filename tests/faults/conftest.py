@@ -169,6 +169,12 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 @pytest.fixture
+def url(new_store: Callable[..., str]) -> str:
+    """Return a store on PostgreSQL, by no proxy."""
+    return new_store("postgresql")
+
+
+@pytest.fixture
 def proxy(server_url: str) -> Iterator[Proxy]:
     """Return a proxy in front of the tests' server."""
     made = Proxy(server_url)

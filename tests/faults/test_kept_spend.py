@@ -55,12 +55,6 @@ def server() -> Iterator[wire.Server]:
 
 
 @pytest.fixture
-def url(new_store: Callable[..., str]) -> str:
-    """Return the URL of a store on PostgreSQL, past the proxy."""
-    return new_store("postgresql")
-
-
-@pytest.fixture
 def book(url: str, proxy: Proxy) -> Iterator[Ledger]:
     """Return a ledger that reaches PostgreSQL through the proxy, and does not wait for long."""
     with Ledger.open(proxy.url_of(url), timeout_s=2) as opened:

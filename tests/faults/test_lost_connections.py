@@ -43,12 +43,6 @@ STRIKES = ["SWALLOW", "CUT", "LATE", "GARBLE"]
 
 
 @pytest.fixture
-def url(new_store: Callable[..., str]) -> str:
-    """Return a store on PostgreSQL."""
-    return new_store("postgresql")
-
-
-@pytest.fixture
 def book(url: str, proxy: Proxy) -> Iterator[Ledger]:
     """Return a ledger that reaches its server through the proxy."""
     with Ledger.open(proxy.url_of(url), timeout_s=5) as opened:
@@ -272,7 +266,7 @@ def test_a_read_is_repeated_when_its_connection_is_lost(
     assert 1 == proxy.struck
 
 
-@pytest.mark.parametrize("needle", [b"SELECT", b"INSERT INTO pools", b"INSERT INTO entries"])
+@pytest.mark.parametrize("needle", [b"SELECT", b"pools_write", b"entries_write"])
 def test_a_pool_is_made_though_the_connection_is_lost(
     needle: bytes, url: str, proxy: Proxy, book: Ledger
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -31,15 +30,14 @@ from tests import programs
 from tests.clocks import LATE_S, until
 from tests.faults.conftest import PROGRAM
 from tests.leases import OF_THOUSAND, TEN
-
-WORD = "open-sesame"
-_numbers = itertools.count()
+from tests.roles import PASSWORD
+from tests.shared import numbers
 
 
 @pytest.fixture
 def url(own_server: Any) -> Iterator[str]:  # noqa: ANN401 - the package has no types
     """Return an empty database on a server of our own."""
-    name = f"own_{next(_numbers)}"
+    name = f"own_{next(numbers)}"
     with psycopg.connect(own_server.get_uri(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     made = make_url(own_server.get_uri()).set(database=name)
@@ -86,11 +84,11 @@ def test_a_wrong_password_is_unavailable(own_server: Any, url: str) -> None:  # 
     hba = own_server.pgdata / "pg_hba.conf"
     before = hba.read_text()
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{WORD}'")
+        connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
         hba.write_text("local all guest scram-sha-256\n" + before)
         connection.execute("SELECT pg_reload_conf(), pg_sleep(0.1)")
         try:
-            guest = make_url(url).set(username="guest", password=WORD[::-1])
+            guest = make_url(url).set(username="guest", password=PASSWORD[::-1])
             with pytest.raises(
                 LedgerUnavailableError, match="password authentication failed"
             ) as wrong:
@@ -100,7 +98,7 @@ def test_a_wrong_password_is_unavailable(own_server: Any, url: str) -> None:  # 
             connection.execute("SELECT pg_reload_conf()")
             connection.execute("DROP ROLE guest")
     assert isinstance(getattr(wrong.value.__cause__, "orig", None), psycopg.Error)
-    assert WORD[::-1] not in str(wrong.value)
+    assert PASSWORD[::-1] not in str(wrong.value)
 
 
 def cancel_whoever_waits_for_a_standby(url: str) -> None:
@@ -179,12 +177,12 @@ def test_a_session_whose_client_was_killed_is_named(url: str, environment: dict[
 
 def test_a_read_only_server_is_unavailable_for_writes_alone(url: str) -> None:
     """On a read-only server what remains can be asked, and a write is told why it cannot be."""
-    with Ledger.open(url, timeout_s=1) as book:
+    with Ledger.open(url, timeout_s=LATE_S) as book:
         budget = book.pool("pool", OF_THOUSAND)
         with psycopg.connect(url, autocommit=True) as connection:
             name = connection.info.dbname
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        with Ledger.open(url, timeout_s=1) as second:
+        with Ledger.open(url, timeout_s=LATE_S) as second:
             assert 1_000 == second.pool("pool").remaining(EXTENSIONS).tokens
             with pytest.raises(LedgerUnavailableError, match="read-only"):
                 second.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)

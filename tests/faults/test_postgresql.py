@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import socket
@@ -42,7 +41,8 @@ from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient
 from tests.leases import OF_THOUSAND, TEN
-from tests.shared import Shared
+from tests.roles import PASSWORD
+from tests.shared import Shared, numbers
 
 TABLES = ("store", "pools", "attributions", "entries")
 KEYS = {
@@ -66,14 +66,6 @@ CHANGES = {
     ),
     "merge delete": ("MERGE INTO {table} USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE"),
 }
-WORD = "open-sesame"
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def url(new_store: Callable[..., str]) -> str:
-    """Return a store on PostgreSQL."""
-    return new_store("postgresql")
 
 
 @pytest.fixture
@@ -170,10 +162,10 @@ def test_a_server_that_never_answers_is_unavailable_in_time() -> None:
 
 def test_an_error_never_shows_the_password(server_url: str) -> None:
     """The address in an error's text has its password hidden."""
-    url = make_url(server_url).set(database="no_such_database", password=WORD)
+    url = make_url(server_url).set(database="no_such_database", password=PASSWORD)
     with pytest.raises(LedgerUnavailableError) as unavailable:
         Ledger.open(url.render_as_string(hide_password=False))
-    assert WORD not in str(unavailable.value)
+    assert PASSWORD not in str(unavailable.value)
     assert "no_such_database" in str(unavailable.value)
 
 
@@ -204,11 +196,11 @@ def writer_url(filled: str) -> Iterator[str]:
     role = f"ledger_writer_{os.getpid()}"
     locks = ", ".join(map(lock_table, range(POOL_LOCKS)))
     with psycopg.connect(filled, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{WORD}'")
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
         connection.execute(f"GRANT SELECT, INSERT ON {', '.join(TABLES)} TO {role}")
         connection.execute(f"GRANT SELECT ON ledger_version TO {role}")
         connection.execute(f"GRANT UPDATE ON {locks} TO {role}")
-        url = make_url(filled).set(username=role, password=WORD)
+        url = make_url(filled).set(username=role, password=PASSWORD)
         yield url.render_as_string(hide_password=False)
         connection.execute(f"DROP OWNED BY {role}")
         connection.execute(f"DROP ROLE {role}")
@@ -254,10 +246,10 @@ def test_a_writer_cannot_change_history(change: str, table: str, writer_url: str
 
 def test_a_reader_without_a_privilege_is_told_so(url: str) -> None:
     """A role without any privilege gets a typed error that names what it lacks."""
-    role = f"ledger_stranger_{os.getpid()}_{next(_numbers)}"
-    stranger = make_url(url).set(username=role, password=WORD)
+    role = f"ledger_stranger_{os.getpid()}_{next(numbers)}"
+    stranger = make_url(url).set(username=role, password=PASSWORD)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{WORD}'")
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
         try:
             with pytest.raises(LedgerUnavailableError, match="'ledger db roles' shows") as refused:
                 Ledger.open(stranger.render_as_string(hide_password=False))

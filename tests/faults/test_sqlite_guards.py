@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from ledger import (
     Attribution,
@@ -62,10 +63,11 @@ IDS = [f"{table}-{'+'.join(columns)}-{where}" for table, where, columns, _ in KE
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+def connection(new_store: Callable[..., str]) -> Iterator[sqlite3.Connection]:
     """Return a plain connection, without the library's pragmas, to a store that has every key."""
-    path = tmp_path / "ledger.db"
-    with Ledger.open(f"sqlite:///{path}") as book:
+    url = new_store("sqlite")
+    path = Path(str(make_url(url).database))
+    with Ledger.open(url) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions())
         extensions = RequestExtensions(Attribution(run_id="run"), IdempotencyKey("key"))
         lease = budget.reserve(extensions, UsageEstimate(total_tokens=5), RequestBudget.unlimited())

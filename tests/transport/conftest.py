@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,12 +14,11 @@ import pytest
 
 from ledger import Ledger, LedgerBudgetManager, SharedPoolBudgetOptions, usd
 from ledger.transport import budgeted
+from tests.shared import numbers
 from tests.transport import wire
 
 if TYPE_CHECKING:
     import openai
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +48,7 @@ def new_pool(book: Ledger) -> Callable[..., LedgerBudgetManager]:
 
     def make(**policy: object) -> LedgerBudgetManager:
         options = {"capacity_cost_micros_usd": usd("1"), **policy}
-        return book.pool(f"pool {next(_numbers)}", SharedPoolBudgetOptions(**options))
+        return book.pool(f"pool {next(numbers)}", SharedPoolBudgetOptions(**options))
 
     return make
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import cache
@@ -12,13 +11,12 @@ from typing import Any
 import pytest
 
 from ledger.transport import budgeted
+from tests.shared import numbers
 from tests.transport import wire
 from tests.transport.frames import event
 from tests.transport.libraries import MESSAGES, Library, _at_once, _chat
 from tests.transport.shapes import BY_NAME, Shape
 from tests.transport.wire import Reply
-
-_numbers = itertools.count(1)
 
 
 async def _nothing() -> None:
@@ -113,7 +111,7 @@ def langchain(shape: Shape, url: str, read_s: float, options: dict[str, Any]) ->
 
     made = ChatOpenAI(
         model=shape.model,
-        base_url=f"{url}/{next(_numbers)}/v1",  # models of one address share an HTTP client
+        base_url=f"{url}/{next(numbers)}/v1",  # models of one address share an HTTP client
         api_key="none",
         timeout=read_s,
         max_retries=2,
@@ -128,7 +126,7 @@ def langchain_anthropic(shape: Shape, url: str, read_s: float, options: dict[str
 
     made = ChatAnthropic(
         model=shape.model,
-        base_url=f"{url}/{next(_numbers)}",  # models of one address share an HTTP client
+        base_url=f"{url}/{next(numbers)}",  # models of one address share an HTTP client
         api_key="none",
         max_tokens=1_000,
         timeout=read_s,
