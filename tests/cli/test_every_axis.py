@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from ledger.core.errors import PoolConflictError
 from ledger.reports.charts import burn_down_pictures
 from ledger.reports.page import whole_page, write_page
 from ledger.reports.render import figure
+from tests.conftest import STORES
 from tests.migration.databases import connected
 
 from .conftest import Ended
@@ -70,10 +72,9 @@ def axis(request: pytest.FixtureRequest) -> Axis:
     return found
 
 
-@pytest.fixture
-def dry(axis: Axis, store_url: str) -> str:
-    """Return a store whose pool `team` was spent to the last unit, and then refused a call."""
-    with Ledger.open(store_url, record_denials=True) as book:
+def run_dry(axis: Axis, url: str) -> str:
+    """Spend a store's pool `team` to the last unit, and have it refuse a call; return its URL."""
+    with Ledger.open(url, record_denials=True) as book:
         pool = book.pool("team", limited(axis))
         who = RequestExtensions()
         who.insert(Attribution(run_id="one", model="m"))
@@ -82,7 +83,24 @@ def dry(axis: Axis, store_url: str) -> str:
             pool.record_used(lease, Usage.from_estimate(ASKED))
         with pytest.raises(ThresholdExceededError):
             pool.reserve(who, ASKED, RequestBudget.unlimited())
-    return store_url
+    return url
+
+
+@pytest.fixture(scope="module")
+def _made(module_store: Callable[..., str]) -> Callable[[str, Axis], str]:
+    return cache(lambda store, axis: run_dry(axis, module_store(store)))
+
+
+@pytest.fixture(params=STORES)
+def dry(request: pytest.FixtureRequest, _made: Callable[[str, Axis], str], axis: Axis) -> str:
+    """Return a store that ran dry, for all tests of this module that only read it."""
+    return _made(request.param, axis)
+
+
+@pytest.fixture
+def own_dry(axis: Axis, store_url: str) -> str:
+    """Return a store that ran dry, for a test that writes to it."""
+    return run_dry(axis, store_url)
 
 
 REPORTS = [
@@ -206,13 +224,13 @@ def test_what_was_spent_and_how_fast_is_told_of_each_axis(dry: str, axis: Axis) 
 
 
 def test_a_denial_says_how_much_more_of_that_axis_would_have_let_it_in(
-    dry: str, axis: Axis
+    own_dry: str, axis: Axis
 ) -> None:
     """The increase is that of the axis which ran out, and 0 of the others: with it, it fits."""
     asked = 1 if axis.amount is None else 1_000_000
     wanted = {other.name: asked if other is axis else 0 for other in AXES}
     left = {other.name: 0 if other is axis else None for other in AXES}
-    with Ledger.open(dry) as book:
+    with Ledger.open(own_dry) as book:
         (denied,) = reports.denials(book)
         (group,) = reports.denials_by(book)
         assert wanted == {name: getattr(denied, f"increase_{name}") for name in wanted}
@@ -286,9 +304,9 @@ def test_no_export_holds_what_is_left_of_an_unlimited_axis(
     assert not NO_MEANING.search(text)
 
 
-def test_errors_call_an_unlimited_axis_so(dry: str, axis: Axis) -> None:
+def test_errors_call_an_unlimited_axis_so(own_dry: str, axis: Axis) -> None:
     """A refusal says `unlimited` in a store, in memory, and when it is told again by its key."""
-    with Ledger.open(dry) as book:
+    with Ledger.open(own_dry) as book:
         for pool in (book.pool("team"), SharedPoolBudgetManager(limited(axis, **_nothing(axis)))):
             with pytest.raises(ThresholdExceededError) as denied:
                 pool.reserve(RequestExtensions(), ASKED, RequestBudget.unlimited())
@@ -305,9 +323,9 @@ def _nothing(axis: Axis) -> dict[str, int]:
     return {axis.capacity: 0}
 
 
-def test_what_remains_knows_which_axes_are_unlimited(dry: str, axis: Axis) -> None:
+def test_what_remains_knows_which_axes_are_unlimited(own_dry: str, axis: Axis) -> None:
     """Memory and stores agree, alone and below a pool that limits another axis."""
-    with Ledger.open(dry) as book:
+    with Ledger.open(own_dry) as book:
         pool = book.pool("team")
         memory = SharedPoolBudgetManager(limited(axis))
         for left in (pool.remaining(RequestExtensions()), memory.remaining(RequestExtensions())):
