@@ -448,7 +448,7 @@ def test_pools_below_pools(ledger: Run, refused: Run, store_url: str) -> None:
 
 
 def test_expire_says_how_many(ledger: Run, refused: Run, store_url: str) -> None:
-    """In all pools, or in one."""
+    """`expire` counts the leases of the named pool, or of all pools, and none of them twice."""
     with Ledger.open(store_url) as book:
         for name in ("a", "b"):
             options = SharedPoolBudgetOptions(lease_ttl=timedelta(milliseconds=1))

@@ -434,7 +434,7 @@ def test_parts_over_the_request_s_budget_are_said(
 def test_parts_that_no_store_can_hold_together_are_booked_as_the_most(
     book: Ledger, budget: LedgerBudgetManager, restore: Restore
 ) -> None:
-    """As totals are."""
+    """Three parts of 2^62 are booked as 2^63 - 1, the largest number that a store can hold."""
     huge = Usage(cost_micros_usd=2**62)
     with budget.lease(ESTIMATE) as lease:
         restore()

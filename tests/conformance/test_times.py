@@ -150,7 +150,7 @@ def test_memory_refuses_such_a_clock_and_goes_on(clock: Clock, answer: object) -
 
 
 def test_a_clock_must_be_callable(store_url: str) -> None:
-    """A number is no clock."""
+    """A time that is given in place of a function is refused, by stores and in memory."""
     number: Any = 1_700_000_000_000_000
     with pytest.raises(InvalidInputError, match="clock: must be callable"):
         Ledger.open(store_url, clock=number)

@@ -67,7 +67,7 @@ def test_a_cell_that_no_export_has_equals_none_of_its_values(
 
 @given(st.lists(st.integers(0, 5) | st.integers()))
 def test_each_is_converted_whether_equal_ones_are_many_or_few(values: list[int]) -> None:
-    """In order, and of many equal ones one."""
+    """The order is kept; where at least half of the values are repeats, each is converted once."""
     seen: list[int] = []
 
     def convert(value: int) -> str:
