@@ -356,7 +356,8 @@ def _prepaid(axis: Axis, one: PoolStatus, kept: int, pace: Pace) -> tuple[Outloo
     if outlook in {Outlook.OUT, Outlook.UNLIMITED}:
         return outlook, at
     now = pace.now
-    rate, since = Fraction(max(0, pace.spent), now - pace.begin), now
+    # Where no time has passed, a microsecond stands for it: the pool may be as new as that.
+    rate, since = Fraction(max(0, pace.spent), max(1, now - pace.begin)), now
     for end in sorted({to_micros("expires_at", end) for amount, end in pots if amount and end}):
         whole = sum(amount for amount, _ in pots)
         if rate and whole - kept <= rate * (end - since):

@@ -147,6 +147,19 @@ def test_a_limit_of_a_balance(store_url: str) -> None:
     ] == found
 
 
+def test_a_prepaid_pool_may_be_forecast_in_the_microsecond_in_which_it_is_opened(
+    store_url: str,
+) -> None:
+    """No time has passed in which it could have spent anything."""
+    with Ledger.open(store_url, clock=Clock()) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions(prepaid=["tokens"]))
+        book.credit("team", Credit(name="paid", tokens=5))
+        lease = budget.reserve(EXTENSIONS, UsageEstimate(), UNLIMITED)
+        budget.record_used(lease, Usage(total_tokens=2))
+        axis = reports.forecast(book, "team").axes[0]
+    assert (Outlook.NO_SPEND, 3) == (axis.outlook, axis.remaining)
+
+
 def rolls(url: str, clock: Clock, capacity: int, *, length: timedelta, own: int) -> Ledger:
     """Return books with a pool that has a rolling limit on tokens, and a capacity of its own."""
     limit = Limit(name="any", period=Rolling(length), capacity_tokens=capacity)
