@@ -116,16 +116,21 @@ class LineReader:
             self._within |= {digest_of(f"{one}"): digest_of(whole) for one, whole in parts if whole}
 
     def leave_out_inner(self) -> None:
-        """Leave out the lines that say the same as the line that they are a part of."""
-        inner = set()
+        """Leave out the lines that say the same as the line that they are a part of.
+
+        Of several such parts one is left out, since only one of them is the same call. Lines
+        without tokens are kept: nothing says that they are the same.
+        """
+        inner: dict[int, int] = {}
         for one, whole in self._within.items():
             part, around = self._places.get(one), self._places.get(whole)
             if part is None or around is None or not self._has_top(one):
                 continue
-            if self._tokens(part) == self._tokens(around):
-                inner.add(part)
+            tokens = self._tokens(part)
+            if any(tokens) and tokens == self._tokens(around):
+                inner.setdefault(around, part)
         self.not_selected += len(inner)
-        self.lines.drop(inner)
+        self.lines.drop(set(inner.values()))
 
     def _has_top(self, one: bytes) -> bool:
         """Tell whether a line is, in the end, a part of one that is no part of itself."""

@@ -75,8 +75,8 @@ class BillMapping:
         name: The mapping's name.
         request_id: The column of the provider's request id.
         within: The column of the request id of the line that a line is a part of, as of the span
-            around it. A line with the same tokens as that one is the same call, told twice: it is
-            left out.
+            around it. A line with the same tokens as that one, and not none, is the same call, told
+            twice: it is left out, one for each line around.
         at: The column of a day, a time (ISO 8601), or a number of seconds or milliseconds since
             1970.
         at_format: The form of the times: `iso`; `seconds`, `milliseconds` or `microseconds` since

@@ -268,24 +268,25 @@ def test_anthropic_costs(bill: Read) -> None:
         assert [("claude-x", "2024-02-29")] == [(line.model, line.day) for line in read.lines]
 
 
+def generation(name: str, within: str | None, tokens: int, **more: object) -> dict[str, object]:
+    """Return a generation as langfuse exports it."""
+    return {
+        "id": name,
+        "parentObservationId": within,
+        "type": "GENERATION",
+        "startTime": "2026-03-01T10:00:00Z",
+        "model": "gpt-5",
+        "usageDetails": {"input": tokens, "output": 10, "total": tokens + 10},
+        "calculatedTotalCost": 0.5,
+        **more,
+    }
+
+
 def test_a_call_that_two_tracers_wrote_is_one_line(bill: Read) -> None:
     """An inner generation with the same tokens is the outer one again; with others it is a call.
 
     In whichever order they stand, and whatever the two say of the model and the cost.
     """
-
-    def generation(name: str, within: str | None, tokens: int, **more: object) -> dict[str, object]:
-        return {
-            "id": name,
-            "parentObservationId": within,
-            "type": "GENERATION",
-            "startTime": "2026-03-01T10:00:00Z",
-            "model": "gpt-5",
-            "usageDetails": {"input": tokens, "output": 10, "total": tokens + 10},
-            "calculatedTotalCost": 0.5,
-            **more,
-        }
-
     rows = [
         generation("inner", "outer", 20, model="gpt-5-2025", calculatedTotalCost=0.25),
         generation("innermost", "inner", 20),
@@ -305,3 +306,32 @@ def test_a_call_that_two_tracers_wrote_is_one_line(bill: Read) -> None:
     for one in rows:
         del one["parentObservationId"]
     assert 9 == len(bill(json.dumps({"data": rows}), "langfuse", "observations.json").lines)
+
+
+INNER = {
+    "tried twice": [
+        generation("outer", None, 20),
+        generation("try-1", "outer", 20),
+        generation("try-2", "outer", 20),
+    ],
+    "no tokens": [
+        generation("agent", None, 0, usageDetails={}),
+        generation("picture", "agent", 0, usageDetails={}, calculatedTotalCost=5),
+        generation("chain", None, 20, type="SPAN"),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", INNER)
+def test_calls_that_only_look_like_the_one_around_them_are_kept(bill: Read, what: str) -> None:
+    """One line tells the outer call again, not two; and without tokens none does."""
+    for each in (INNER[what], INNER[what][::-1]):
+        read = bill(json.dumps({"data": each}), "langfuse", "observations.json")
+        assert (2, 1) == (len(read.lines), read.not_selected)
+
+
+def test_a_line_with_a_cost_alone_is_not_the_line_around_it(bill: Read) -> None:
+    """A mapping may name no tokens."""
+    mapping = BillMapping(request_id="id", within="parent", at="day", cost="usd")
+    read = bill("id,parent,day,usd\nouter,,2026-03-01,0.10\nin,outer,2026-03-01,5\n", [mapping])
+    assert [100_000, 5_000_000] == [line.amounts[-1] for line in read.lines]
