@@ -225,10 +225,11 @@ class Writer(Outcomes):
     ) -> T:
         """Do an operation from a task, and return its answer once it is durable.
 
-        If the task is cancelled before the operation has started, the operation is not done; only
-        the end of an unused lease stays in the queue. If the task is cancelled later, the operation
-        is completed, and a lease that it grants is released, unless the caller gave a key by which
-        it can ask for the lease again.
+        If the task is cancelled before the operation has started, the operation is not done, except
+        for the end of a lease without a record, a call that is kept, and one that an earlier batch
+        may have done: these stay in the queue. If the task is cancelled later, the operation is
+        completed, and a lease that it grants is released, unless the caller gave a key by which it
+        can ask for the lease again.
 
         Args:
             pool: The pool.

@@ -36,7 +36,7 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
 
     _with = "async with"
     _kept: TaskRenewer | None = None
-    """The renewer of the lease, None if it has no time to live."""
+    """The renewer of the lease, None as long as it has no time to live."""
 
     async def __aenter__(self) -> Self:
         self._enter()

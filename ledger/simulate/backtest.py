@@ -47,7 +47,7 @@ class Backtest:
         trace: The recorded calls: a file that `read_bill` has read, with the time, the input and
             the output of each.
         runs: How rows are grouped into runs.
-        prices: The prices of tokens, for rows without a cost.
+        prices: The prices of tokens: for estimates, and for the usage of rows without a cost.
         estimate_output_tokens: The estimated output tokens of every call. With None, each call is
             estimated at its recorded usage.
         workers: How many calls are made at the same time, 1 to 128. A call is settled when this

@@ -143,7 +143,8 @@ class Dialect(ABC):
 
         Args:
             connection: Outside any transaction.
-            serializable: Whether it is serializable.
+            serializable: Whether what it reads must fit one order of all transactions; a plain
+                snapshot does not ensure that.
             timeout_s: How long it may take, in seconds; None for reports, which have no deadline
                 while the server works on them.
         """
