@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from shlex import quote
 from typing import Any
 
 from ledger.core.errors import (
@@ -20,7 +19,8 @@ from ledger.core.errors import (
     OutcomeUnknownError,
     StoreError,
 )
-from ledger.core.kept_calls import is_kept, lease_named, options, shown
+from ledger.core.extensions import Attribution
+from ledger.core.kept_calls import is_kept, lease_named, options, shown, word
 from ledger.core.kinds import EntryKind
 from ledger.core.lost_calls import if_lost
 from ledger.engine.call_queue import CallQueue
@@ -236,14 +236,15 @@ def _by_hand(caller: Caller) -> str:
     """Return the command that does what a call asks for, for the log; nothing where none does."""
     operation = caller.operation
     name, lease, pool = named_in_log(caller)
-    words = ["ledger leases", name, quote(pool), lease]
+    words, asked = ["ledger leases", name, word(pool), lease], Attribution()
     if isinstance(operation, RecordLost):
-        words = ["ledger record", quote(pool), "--lease", lease, "--reason WHY"]
+        words = ["ledger record", word(pool), "--lease", lease, "--reason WHY"]
+        asked = operation.asked
         operation = operation.record
     elif name not in {"settle", "abandon", "release"}:
         return ""
     if isinstance(operation, Record):
-        words += options(operation.usage, operation.report)
+        words += options(operation.usage, operation.report, asked)
     return f"; by hand: {' '.join(words)}"
 
 

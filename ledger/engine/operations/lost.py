@@ -72,6 +72,13 @@ class RecordLost(Operation[None]):
         return self.lost.id
 
     @property
+    def asked(self) -> Attribution:
+        """The call's attribution."""
+        content = self.reserve.attribution
+        whom = Attribution() if content is None else hashing.attribution_of(content)
+        return replace(whom, request_id=self.reserve.request_id)
+
+    @property
     def attributed(self) -> str | None:
         """The content of the call's attribution."""
         return self.reserve.attribution
