@@ -152,5 +152,6 @@ def _print(found: Reconciliation, *, top: int, wide: bool) -> None:
     for status in (*(one for one in Status if one is not Status.MATCHED), Status.MATCHED):
         if found.of(status) and top:
             show(matches_sheet(found, status, top=top), wide=wide)
-    for line in (*next_steps(found), about(found)):
-        stdout().print(printable(line), markup=False, soft_wrap=True)
+    for said in (*next_steps(found), about(found)):
+        for line in said.split("\n"):
+            stdout().print(printable(line), markup=False, soft_wrap=True)

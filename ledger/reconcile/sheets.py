@@ -115,28 +115,31 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
 
 
 def next_steps(found: Reconciliation) -> list[str]:
-    """Return in words what to do about each kind of difference that is left to people."""
+    """Return lines on what to do about each kind of difference that is left to people."""
     said = []
     if found.of(Status.OPEN):
         said.append(
-            f"{_TITLES[Status.OPEN]}: the call is not recorded yet. If its program is gone, "
-            "'ledger leases settle POOL LEASE' settles it as it was billed"
+            f"{_TITLES[Status.OPEN]}: the call is not recorded yet\n"
+            "  'ledger leases settle POOL LEASE' settles it as it was billed, if its program is "
+            "gone"
         )
     if found.of(Status.BILLED_ONLY):
         said.append(
-            f"{_TITLES[Status.BILLED_ONLY]}: 'ledger record POOL --request-id ID --reason WHY' "
-            "records a call, 'ledger import' those of a log, unless it is recorded under another id"
+            f"{_TITLES[Status.BILLED_ONLY]}, and not under another id either:\n"
+            "  'ledger record POOL --request-id ID --reason WHY' records a call\n"
+            "  'ledger import' records those of a log"
         )
     if found.of(Status.RECORDED_ONLY):
         said.append(
-            f"{_TITLES[Status.RECORDED_ONLY]}: it may be on the next bill. A lease that is open or "
-            "expired 'ledger leases settle POOL LEASE --request-id ID' settles as it was billed; "
-            "an entry 'ledger correct POOL ENTRY --reason WHY' corrects"
+            f"{_TITLES[Status.RECORDED_ONLY]}: it may be on the next bill\n"
+            "  'ledger leases settle POOL LEASE --request-id ID' settles, as it was billed, a "
+            "lease that is open or expired\n"
+            "  'ledger correct POOL ENTRY --reason WHY' corrects an entry"
         )
     if any(match.outcome is Outcome.APPLIED for match in found.matches):
         said.append(
-            "These figures are those of before the corrections: 'ledger reconcile' without --apply "
-            "prints what they are now"
+            "These figures are those of before the corrections\n"
+            "  'ledger reconcile' without --apply prints what they are now"
         )
     return said
 
@@ -185,21 +188,22 @@ def _exactly(axis: str, amount: Amount) -> str:
 
 
 def about(found: Reconciliation) -> str:
-    """Return a sentence on the figures: the file's hash, the mapping, what was left out."""
+    """Return lines on the figures: the file's hash, the mapping, what was left out."""
+    lines = [f"{counted(found.lines, 'line')} of the bill"]
+    if found.empty_lines:
+        lines.append(f"{found.empty_lines:,} without any amount")
+    if found.not_selected_lines:
+        lines.append(f"{found.not_selected_lines:,} left out by the mapping")
+    if found.replaced_lines:
+        lines.append(f"{found.replaced_lines:,} replaced by a later line of their request")
+    if found.identical_lines:
+        lines.append(_identical(found))
+    if found.lines_left_out:
+        lines.append(f"{found.lines_left_out:,} left out by the filter")
     said = [
         f"SHA-256 {found.sha256}; mapping {found.mapping}; {found.by}s of {found.zone}",
-        f"{counted(found.lines, 'line')} of the bill",
+        "; ".join(lines),
     ]
-    if found.empty_lines:
-        said.append(f"{found.empty_lines:,} without any amount")
-    if found.not_selected_lines:
-        said.append(f"{found.not_selected_lines:,} left out by the mapping")
-    if found.replaced_lines:
-        said.append(f"{found.replaced_lines:,} replaced by a later line of their request")
-    if found.identical_lines:
-        said.append(_identical(found))
-    if found.lines_left_out:
-        said.append(f"{found.lines_left_out:,} left out by the filter")
     if found.since is not None or found.until is not None:
         begin = "" if found.since is None else f" from {found.since.isoformat()}"
         end = "" if found.until is None else f" to {found.until.isoformat()}"
@@ -216,7 +220,7 @@ def about(found: Reconciliation) -> str:
         more = usd(found.explained_micros_usd)
         said.append(f"matches hold {more} USD more than billed, as each call was rounded up")
     said += _unread(found)
-    return "; ".join(said)
+    return "\n".join(said)
 
 
 _NAMES = 12

@@ -75,8 +75,9 @@ def test_a_table_for_people(ledger: Run, url: str, bill: Path) -> None:
     assert sorted(places) == places, "what differs is printed before what matches"
     assert "3 lines of the bill" in shown
     assert "billed USD hold 0.0000005 from rounding" in shown
-    assert "Billed but not recorded: 'ledger record POOL --request-id ID" in shown
-    assert "Recorded but not billed: it may be on the next bill. A lease that" in shown
+    assert "'ledger record POOL --request-id ID --reason WHY' records a call" in lines
+    assert "Recorded but not billed: it may be on the next bill" in lines
+    assert max(map(len, shown.splitlines())) <= 120
     assert "before the corrections" not in shown
     short = ledger("reconcile", bill, "--url", url, "--top", 0, code=1).out
     assert "Recorded but not billed: 1" not in short
@@ -108,7 +109,7 @@ def test_apply(ledger: Run, url: str, folder: Path) -> None:
     path.write_text(BILL.replace("theirs", "[bold]mine"), encoding="utf-8")
     shown = ledger("reconcile", path, "--apply", "--url", url).out
     assert 2 == shown.count(" applied")
-    assert "These figures are those of before the corrections: 'ledger reconcile' without" in shown
+    assert "These figures are those of before the corrections\n  'ledger reconcile' with" in shown
     assert "next bill" not in shown
     with Ledger.open(url) as book:
         assert 130 == book.pool("team").usage_of(5).total_tokens
