@@ -22,6 +22,7 @@ from typing_extensions import override
 
 import ledger
 from ledger.cli.exit_codes import ExitCode
+from ledger.cli.once import OnceCommand
 from ledger.core.errors import LedgerError
 
 
@@ -120,9 +121,11 @@ def _load(name: str) -> Any:  # noqa: ANN401 - a command as the parser makes it
     lent = typer.Typer(add_completion=False)
     lent.callback()(lambda: None)  # a program of one command would have no names
     if isinstance(found, typer.Typer):
+        for command in found.registered_commands:
+            command.cls = OnceCommand
         lent.add_typer(found, name=name)
     else:
-        lent.command(name)(found)
+        lent.command(name, cls=OnceCommand)(found)
     commands: Mapping[str, Any] = typer.main.get_group(lent).commands
     return commands[name]
 
@@ -255,7 +258,17 @@ def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
     said = error.format_message()
     for theirs, ours in _THEIR_WORDS:
         said = said.replace(theirs, ours)
+    said += _placed(error)
     _fail(said + (f" ({context.command_path} --help)" if context else ""))
+
+
+def _placed(error: Any) -> str:  # noqa: ANN401 - see _MISUSE
+    """Return how to write an argument that was written as an option, empty if none was."""
+    name = getattr(error, "option_name", "").lstrip("-")
+    arguments = error.ctx.command.params if name and error.ctx else ()
+    if not any(name == one.name and one.param_type_name == "argument" for one in arguments):
+        return ""
+    return f". Write {name.upper()} without --{name}: {error.ctx.command_path} {name.upper()}"
 
 
 def _fail(reason: str) -> NoReturn:

@@ -7,7 +7,8 @@ import sys
 import typer.main
 
 from ledger.core.axes import AXES
-from ledger.core.errors import InvalidInputError, LedgerError
+from ledger.core.errors import AmountOutOfRangeError, InvalidInputError, LedgerError
+from ledger.reports.render import usd
 
 
 def in_options(app: typer.Typer, error: LedgerError) -> str:
@@ -19,12 +20,19 @@ def in_options(app: typer.Typer, error: LedgerError) -> str:
     text = str(error)
     if not isinstance(error, InvalidInputError):
         return text
-    name = error.field.rpartition(".")[2]
+    name = error.field.rpartition(".")[2].removeprefix("idempotency_")
+    plain = name
     for axis in AXES:
-        name = name.replace(axis.name, axis.shown.lower())
-    name = name.removeprefix("idempotency_")
-    option = f"--{name.replace('_', '-')}"
-    return option + text.removeprefix(error.field) if option in _options(app) else text
+        plain = plain.replace(axis.name, axis.shown.lower())
+    spelt = (plain, name.replace("_micros_usd", "_usd"))
+    options = (f"--{one.replace('_', '-')}" for one in spelt)
+    option = next((one for one in options if one in _options(app)), None)
+    if option is None:
+        return text
+    if isinstance(error, AmountOutOfRangeError) and option.endswith("-usd"):
+        # The option takes US dollars, and the library counts micro-USD.
+        return f"{option}: {usd(error.value)} USD is outside 0 .. {usd(error.ceiling)} USD"
+    return option + text.removeprefix(error.field)
 
 
 def _options(app: typer.Typer) -> set[str]:

@@ -110,12 +110,13 @@ def runs(
 def spend(
     *,
     by: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="What to group by, with commas between: hour, day, week, month, model, provider, "
-            "tenant, agent, operation, run, pool, tag:NAME."
+            help="What to group by, with commas between, or given again: hour, day, week, month, "
+            "model, provider, tenant, agent, operation, run, pool, tag:NAME.",
+            show_default=False,
         ),
-    ] = "model",
+    ] = None,
     top: Annotated[
         int | None,
         typer.Option(min=0, help="Only this many groups, by cost; the others become one row."),
@@ -132,7 +133,9 @@ def spend(
     lost: LeftOut = []
     with existing(url) as book:
         tell_unmatched(book, where)
-        found = reports.spend(book, where, by=_names(by), zone=zone, top=top, left_out=lost)
+        found = reports.spend(
+            book, where, by=_names(by or ["model"]), zone=zone, top=top, left_out=lost
+        )
         by_day = {"day", "model"} == set(found.by)
         output.give(
             found.rows,
@@ -153,12 +156,13 @@ def spend(
 def estimates(
     *,
     by: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="What to group by, with commas between: model, provider, tenant, agent, "
-            "operation, run, pool, tag:NAME."
+            help="What to group by, with commas between, or given again: model, provider, tenant, "
+            "agent, operation, run, pool, tag:NAME. By default model and operation.",
+            show_default=False,
         ),
-    ] = "model,operation",
+    ] = None,
     try_tokens: Annotated[
         str | None, typer.Option(help="Try this estimate for every call.", show_default=False)
     ] = None,
@@ -174,7 +178,7 @@ def estimates(
 
     Example: ledger report estimates --by model --try-tokens 2000
     """
-    names = _names(by)
+    names = _names(by or ["model", "operation"])
     fixed_tokens = None if try_tokens is None else parse_count("--try-tokens", try_tokens)
     fixed_usd = None if try_usd is None else parse_usd("--try-usd", try_usd)
     lost: LeftOut = []
@@ -262,10 +266,10 @@ def leases(
 def denials(
     *,
     by: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="What to group by, with commas between: run, tenant, agent, model, provider, "
-            "operation, reason. By default each denial is a line.",
+            help="What to group by, with commas between, or given again: run, tenant, agent, "
+            "model, provider, operation, reason. By default each denial is a line.",
             show_default=False,
         ),
     ] = None,
@@ -280,7 +284,7 @@ def denials(
     lost: LeftOut = []
     with existing(url) as book:
         tell_unmatched(book, where)
-        if by is None:
+        if not by:
             found = reports.denials(book, where, left_out=lost)
             output.give(
                 found,
@@ -312,5 +316,5 @@ def _kept(sheet: Sheet) -> Sheet:
     return replace(sheet, title=f"{sheet.title}: {none}")
 
 
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+def _names(texts: Sequence[str]) -> list[str]:
+    return [name for text in texts for name in text.split(",") if name]

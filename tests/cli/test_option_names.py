@@ -86,3 +86,62 @@ def test_a_forgotten_filter_is_hinted_at(ledger: Run, traffic: Callable[..., Pat
     for words in ((), ("--run", "another")):
         said = ledger("verify-export", "part.csv", *words, code=1).out
         assert "verify it with the same filter" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pool", "open", "new", "--capacity-usd", "1", "--capacity-usd", "3"),
+        ("verify", "--url", "sqlite:///a.db", "--url", "sqlite:///b.db"),
+        ("reconcile", "bill.csv", "--by", "hour", "--by", "day"),
+    ],
+    ids=" ".join,
+)
+def test_a_value_is_never_lost_to_a_later_one(
+    ledger: Run, words: tuple[str, ...], folder: Path
+) -> None:
+    """An option that takes one value is refused with two, and nothing is written."""
+    said = ledger(*words, code=2).err
+    assert f"Error: {words[-2]}: given again with another value; it takes one\n" == said
+    assert not list(folder.iterdir())
+
+
+def test_an_option_may_be_given_again_with_the_same_value(ledger: Run) -> None:
+    """It says nothing else; a script may put an option behind those it was given."""
+    ledger("pool", "open", "team", "--capacity-usd", 3, "--capacity-usd", 3)
+    ledger("report", "spend", "--wide", "--wide", "--pool", "team", "--pool", "team")
+
+
+@pytest.mark.parametrize("report", ["spend", "estimates", "denials"])
+def test_groups_add_up(ledger: Run, report: str) -> None:
+    """`--by` given again is one more dimension."""
+    ledger("pool", "open", "team")
+    again = ledger("report", report, "--by", "tenant", "--by", "model").out
+    assert ledger("report", report, "--by", "tenant,model").out == again
+    assert ledger("report", report, "--by", "model").out != again
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("pool", "open", "new", "--capacity-usd"), "--capacity-usd"),
+        (("leases", "settle", "team", "1", "--cost-usd"), "--cost-usd"),
+    ],
+    ids=["capacity", "cost"],
+)
+def test_an_amount_out_of_range_is_said_in_dollars(
+    ledger: Run, words: tuple[str, ...], option: str
+) -> None:
+    """In the unit in which it was typed."""
+    ledger("pool", "open", "team")
+    said = ledger(*words, "99999999999999999", code=2).err
+    assert f"Error: {option}: 99,999,999,999,999,999.000000 USD is outside 0 .. " in said
+    assert said.endswith(",709.551615 USD\n")
+
+
+@pytest.mark.parametrize("command", ["verify", "report statement"])
+def test_an_argument_written_as_an_option_is_told_how(ledger: Run, command: str) -> None:
+    """Some commands take pools as `--pool`, others one pool as an argument."""
+    said = ledger(*command.split(), "--pool", "x", code=2).err
+    assert f"Write POOL without --pool: ledger {command} POOL (" in said
+    assert "Write" not in ledger(*command.split(), "--moon", "x", code=2).err
