@@ -270,6 +270,24 @@ def test_one_forbidden_call_does_not_fail_the_others_of_its_batch(
     assert EntryKind.RESERVATION == granted["kind"]
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["all pools", "one pool"])
+def test_who_may_not_expire_is_refused_where_a_lease_is_due(
+    urls: Mapping[str, str], name: str, *, whole: bool
+) -> None:
+    """An answer of 0 to an auditor means that no lease was due."""
+    clock = Clock()
+    with (
+        Ledger.open(urls["holder"], clock=clock) as holder,
+        Ledger.open(urls["auditor"], clock=clock) as book,
+    ):
+        short = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
+        holder.pool(name, OF_THOUSAND).reserve(short, TEN, UNLIMITED)
+        clock.minutes(2)
+        with pytest.raises(NotPermittedError, match="expire"):
+            book.expire_due(None if whole else name)
+        assert 1 == holder.expire_due(name)
+
+
 def test_the_whole_life_of_a_lease_is_a_worker_s(urls: Mapping[str, str], name: str) -> None:
     """Windows, thresholds, expiries, late usage, pools above and carved out: it writes them all."""
     clock = Clock()
