@@ -1,4 +1,4 @@
-"""Refunds and late usage of earlier windows: the present one has as much left as before."""
+"""Refunds and late usage of earlier windows: how much of them counts in the present one."""
 
 from __future__ import annotations
 
