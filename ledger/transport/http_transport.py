@@ -20,7 +20,7 @@ from ledger.transport.protocols import FREE, Protocol
 from ledger.transport.refusals import advice_on, refusal
 from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
-from ledger.transport.sending import Body
+from ledger.transport.sending import Body, is_of
 from ledger.transport.settings import Settings, for_tasks, for_threads
 from ledger.transport.streams import AsyncStream, Stream
 
@@ -48,9 +48,6 @@ class Transport:
     def __init__(self, inner: Any, settings: Settings) -> None:  # noqa: ANN401 - any transport
         self._inner = inner
         self._settings = settings
-        sends = inner.inner if isinstance(inner, Shared) else inner
-        self._notes = type(sends) in {self.http.HTTPTransport, self.http.AsyncHTTPTransport}
-        """Whether it is known how the transport reads what it sends."""
         self._uncounted: set[tuple[str, str]] = set()
         """The hosts and ends of paths of uncounted requests that were logged."""
 
@@ -75,13 +72,13 @@ class Transport:
                 block.__enter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
             return self._refused(request, error, attempt)
-        sent = self._sent(request, attempt)
+        sent, send = self._sent(request, attempt), self._inner.handle_request
         try:
             with attempt.sending():
-                answer = self._inner.handle_request(sent)
+                answer = send(sent)
         except BaseException as error:
             attempt.tell(error=error)
-            if not sent.stream.has_left:
+            if not sent.stream.has_left and is_of(self.http, send):
                 block.unsent()
             block.__exit__(type(error), error, error.__traceback__)
             raise
@@ -103,13 +100,13 @@ class Transport:
                 await block.__aenter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
             return self._refused(request, error, attempt)
-        sent = self._sent(request, attempt)
+        sent, send = self._sent(request, attempt), self._inner.handle_async_request
         try:
             with attempt.sending():
-                answer = await self._inner.handle_async_request(sent)
+                answer = await send(sent)
         except BaseException as error:
             attempt.tell(error=error)
-            if not sent.stream.has_left:
+            if not sent.stream.has_left and is_of(self.http, send):
                 block.unsent()
             await block.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -195,7 +192,7 @@ class Transport:
             # `copy` leaves the content out. The caller's own may be sent by others meanwhile.
             sent = object.__new__(type(request))
             sent.__dict__.update(request.__dict__)
-        sent.stream = self.body(sent.stream, is_noted=self._notes)
+        sent.stream = self.body(sent.stream)
         return sent
 
     def _refused(self, request: Any, error: Exception, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module

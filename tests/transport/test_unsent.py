@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -141,6 +142,110 @@ def test_a_transport_that_reads_the_request_itself_may_have_sent_it(
     ):
         client.post(f"https://api.openai.com{PATH}", json=ASKED)
     assert ["estimated"] == [one.end for one in attempts(book, pool)]
+
+
+@pytest.mark.parametrize(
+    ("event", "end"),
+    [("send_request_headers.complete", "released"), ("send_request_body.complete", "estimated")],
+)
+@pytest.mark.parametrize("way", ["mount", "retries", "proxy", "subclass"])
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_call_is_interrupted_on_each_way_of_httpx(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    http: ModuleType,
+    way: str,
+    event: str,
+    end: str,
+) -> None:
+    """All of httpx's own transports read the content where it is noted."""
+    server.answers(CHAT.whole)
+    own = type("Own", (http.HTTPTransport,), {})
+    options = {
+        "mount": lambda: {"mounts": {"http://": http.HTTPTransport()}},
+        "retries": lambda: {"transport": http.HTTPTransport(retries=2)},
+        "proxy": lambda: {"proxy": server.url},
+        "subclass": lambda: {"transport": own()},
+    }[way]()
+
+    def trace(name: str, _info: object) -> None:
+        if name.endswith(event):
+            raise Interrupted
+
+    client = budgeted(http.Client(base_url=server.url, **options), pool=pool)
+    with client, pytest.raises(Interrupted):
+        client.post(PATH, json=ASKED, extensions={"trace": trace})
+    assert [end] == [one.end for one in attempts(book, pool)]
+
+
+def _sent_anew(http: ModuleType, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in for a transport's method, and sends a request of its own."""
+
+    @wraps(real)
+    def send(*given: Any) -> Any:
+        *transport, found = given
+        asked = {"headers": found.headers, "content": found.read(), "extensions": found.extensions}
+        return real(*transport, http.Request(found.method, found.url, **asked))
+
+    return send
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("where", ["class", "transport", "subclass"])
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_what_stands_in_for_the_transports_method_may_have_sent_it(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    http: ModuleType,
+    where: str,
+    *,
+    late: bool,
+) -> None:
+    """A recorder or signer sends the content that it finds, before or after `budgeted` came."""
+    server.answers(CHAT.whole)
+
+    def trace(name: str, _info: object) -> None:
+        if name == "http11.receive_response_headers.started":
+            raise Interrupted
+
+    async def atrace(name: str, info: object) -> None:
+        trace(name, info)
+
+    def made(kind: Any, method: str) -> Any:
+        """Return a transport whose method is replaced now or later, and what replaces it."""
+        of = type("Own", (kind,), {}) if where == "subclass" else kind
+        transport = of()
+        place = transport if where == "transport" else of
+        new = _sent_anew(http, getattr(place, method))
+        return transport, lambda: monkeypatch.setattr(place, method, new)
+
+    def in_turn(client: Any, replaced: Callable[[], None]) -> None:
+        if not late:
+            replaced()
+        budgeted(client, pool=pool)
+        if late:
+            replaced()
+
+    transport, replaced = made(http.HTTPTransport, "handle_request")
+    client = http.Client(base_url=server.url, transport=transport)
+    in_turn(client, replaced)
+    with client, pytest.raises(Interrupted):
+        client.post(PATH, json=ASKED, extensions={"trace": trace})
+
+    transport, replaced = made(http.AsyncHTTPTransport, "handle_async_request")
+    tasks = http.AsyncClient(base_url=server.url, transport=transport)
+    in_turn(tasks, replaced)
+
+    async def in_asyncio() -> None:
+        async with tasks:
+            await tasks.post(PATH, json=ASKED, extensions={"trace": atrace})
+
+    with pytest.raises(Interrupted):
+        asyncio.run(in_asyncio())
+    assert ["estimated"] * 2 == [one.end for one in attempts(book, pool)]
 
 
 def test_a_request_can_be_sent_again(
