@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
@@ -196,7 +195,7 @@ _TEXTS = tuple(part.name for part in fields(Attribution) if part.name != "tags")
 _BUDGETS = (LedgerBudgetManager, BudgetRouter, SharedPoolBudgetManager, AsyncBudget)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What `budgeted` was given; it says what each means. `caller` is what tells two clients apart.
 
@@ -218,6 +217,8 @@ class Settings:
     refuses_uncounted: bool
     telemetry: CallListener
     caller: object = field(default_factory=object)
+    _said: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    """What was said of all calls."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.budget, _BUDGETS):
@@ -241,6 +242,7 @@ class Settings:
         check_amount("max_output_tokens", self.max_output_tokens)
         if self.provider is not None:
             check_text("provider", self.provider)
+        object.__setattr__(self, "_said", _texts_of(self.attribution))
 
     @classmethod
     def of(  # noqa: PLR0913 - each is an option of its own
@@ -304,11 +306,6 @@ class Settings:
         if own.run_id is not None:
             parts["parent_run_id"] = self._parent(own, said.parent_run_id)
         return Attribution(**parts, tags=said.tags)
-
-    @cached_property
-    def _said(self) -> dict[str, str]:
-        """What was said of all calls."""
-        return _texts_of(self.attribution)
 
     def _parent(self, own: Attribution, given: str | None) -> str | None:
         """Return the run that a call's own run is below.
