@@ -19,6 +19,9 @@ from ledger.transport.said import Said
 
 _log = logging.getLogger(__name__)
 
+_NO_JSON = (ValueError, RecursionError)
+"""What `json` raises for what cannot be read: it is too deep for it, too."""
+
 _GAP = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 """Matches the end of an event."""
 _GAPS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -196,7 +199,7 @@ class EventReader(Reader):
             return False
         try:
             event = json.loads(data)
-        except ValueError:
+        except _NO_JSON:
             return False
         if not isinstance(event, Mapping):
             return False
@@ -236,7 +239,7 @@ class FrameReader(Reader):
                 event = json.loads(base64.b64decode(event["bytes"]))
             elif found:
                 event = {rest[2 : 2 + int.from_bytes(rest[:2])].decode(): event}
-        except ValueError:
+        except _NO_JSON:
             return
         if isinstance(event, Mapping):
             self._understand(self._protocol.event, event)
@@ -297,6 +300,6 @@ def _pieces(text: str) -> Iterator[Any]:
     while (found := _BETWEEN.match(text, place)) and found.end() < len(text):
         try:
             piece, place = _decode(text, found.end())
-        except ValueError:
+        except _NO_JSON:
             return
         yield piece

@@ -199,7 +199,7 @@ class _ObjectReader(Reader):
         """Read an answer or an event, which may hold one in the format of the model's maker."""
         event = chunk
         if isinstance(chunk, Mapping) and isinstance(chunk.get("chunk"), Mapping):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 event = json.loads(chunk["chunk"].get("bytes", b""))
         if isinstance(event, Mapping):
             self._understand(self._protocol.event, event)

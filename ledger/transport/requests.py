@@ -200,7 +200,7 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
     """
     try:
         body = _form(content) if content.startswith(_BOUNDARY) else json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # it is too deep
         body = {}
     if not isinstance(body, dict):
         body = {}

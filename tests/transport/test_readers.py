@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from dataclasses import replace
@@ -12,6 +13,7 @@ from ledger.prices import read_answer
 from ledger.transport import answers
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
 from ledger.transport.protocols import CONVERSE, INVOKE, PROTOCOLS
+from ledger.transport.requests import read_request
 from tests.transport import wire
 from tests.transport.frames import chunk, event
 from tests.transport.shapes import CHAT_USAGE, GEMINI_USAGE, SHAPES, Shape, chat_events
@@ -105,6 +107,29 @@ def test_lists_of_pieces_are_read_as_far_as_they_are_whole() -> None:
         assert content[:cut] == read(reader, content[:cut], 16)
         assert final == reader.said.final
         assert 1_000 == reader.said.answer["usageMetadata"]["promptTokenCount"]
+
+
+def test_a_list_of_lists_is_read() -> None:
+    """However many brackets stand around the objects."""
+    content = b"[" * 100_000 + json.dumps({"usage": CHAT_USAGE}).encode() + b"]]"
+    reader = JsonReader(BY_NAME["chat"], 1)
+    assert content == read(reader, content, 1_000)
+    assert CHAT_USAGE == reader.said.answer["usage"]
+
+
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"usage":' * 100_000], ids=["list", "object"])
+def test_what_is_too_deep_passes_unread(deep: bytes) -> None:
+    """An answer, an event, a frame and a request: no error of `json` reaches the caller."""
+    frame = event("chunk", {"bytes": base64.b64encode(deep).decode()})
+    for reader, content in (
+        (JsonReader(BY_NAME["chat"], 1), deep),
+        (EventReader(BY_NAME["chat"], 1, hides_usage=False), b"data: " + deep + b"\n\n"),
+        (FrameReader(CONVERSE, 1, hides_usage=False), frame),
+    ):
+        assert content == read(reader, content, 100_000)
+        assert not reader.said.final
+    asked = read_request(BY_NAME["chat"], "/chat/completions", deep, provider=None)
+    assert asked.model is None
 
 
 @pytest.mark.parametrize(
