@@ -98,12 +98,13 @@ class Attempt:
         """Taken by the caller that ends the attempt, and never released."""
         self._unpriced: UnknownPriceError | None = None
         try:
-            self._estimate = asked.estimate(settings.prices, settings.max_output_tokens)
+            self.estimate = asked.estimate(settings.prices, settings.max_output_tokens)
+            """What is to be reserved."""
         except UnknownPriceError as error:
             # The pool decides whether that matters, since it may limit only tokens.
             self._unpriced = error
             given, written = asked.tokens(settings.max_output_tokens)
-            self._estimate = UsageEstimate(
+            self.estimate = UsageEstimate(
                 input_tokens=given, output_tokens=written, total_tokens=given + written
             )
         self._attribution = settings.attribution_of(
@@ -116,7 +117,7 @@ class Attempt:
         self._listener = NOTHING
         if settings.telemetry is not NOBODY:
             with self._unheard():
-                self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
+                self._listener = settings.telemetry.begin(asked, self._attribution, self.estimate)
 
     @property
     def call(self) -> str:
@@ -126,7 +127,7 @@ class Attempt:
     def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
         """Return the attempt's lease as a block of this budget, to be entered."""
         self._block = budget.lease(
-            self._estimate,
+            self.estimate,
             request_budget=self._settings.request_budget,
             attribution=self._attribution,
             extensions=self._settings.extensions,
@@ -253,7 +254,7 @@ class Attempt:
         answer = self.reader.said.answer
         report = UsageReport(model=model_of(answer), request_id=id_of(answer))
         if self._observed == Usage() and report != UsageReport():
-            self._block.restate(self._estimate, report=report)
+            self._block.restate(self.estimate, report=report)
 
     def failing(self, part: BlockCall | None = None) -> Failing:
         """Return a block for a call about the lease, whose error is logged and not raised.
@@ -349,9 +350,9 @@ class Attempt:
 
     def _at_most(self, recording: Recording) -> UsageEstimate:
         """Return the most that a call with partial usage used: that, and all output reserved."""
-        known, missing = recording.usage, self._estimate.output_tokens
+        known, missing = recording.usage, self.estimate.output_tokens
         missing = max(0, missing - known.output_tokens)
-        cost = self._estimate.cost_micros_usd
+        cost = self.estimate.cost_micros_usd
         if recording.price is not None:
             first, *others = recording.price.requests
             written = replace(first, output_tokens=first.output_tokens + missing)

@@ -104,7 +104,8 @@ class _Leases:
             with attempt.reserving():
                 block.__enter__()
         except LedgerError as error:
-            if advice := advice_on(error, asked.output_limits, self._settings.max_output_tokens):
+            assumed = self._settings.max_output_tokens
+            if advice := advice_on(error, asked, attempt.estimate, assumed):
                 error.add_note(advice)
             raise
         self._open.found = attempt, block

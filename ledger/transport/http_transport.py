@@ -197,7 +197,7 @@ class Transport:
 
     def _refused(self, request: Any, error: Exception, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module
         assumed = self._settings.max_output_tokens
-        advice = advice_on(error, attempt.asked.output_limits, assumed)
+        advice = advice_on(error, attempt.asked, attempt.estimate, assumed)
         return refusal(self.http, request, error, attempt.call, advice)
 
     def _passing(self, answer: Any, stream: Any, attempt: Attempt, block: Any) -> Any:  # noqa: ANN401 - of the module

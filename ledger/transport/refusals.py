@@ -11,9 +11,10 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ledger.core.axes import AXES
 from ledger.core.errors import (
     BudgetError,
     InvalidInputError,
@@ -24,6 +25,8 @@ from ledger.core.errors import (
     StoreError,
     ThresholdExceededError,
 )
+from ledger.core.values import UsageEstimate
+from ledger.transport.requests import Asked
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ def refusal(
         error: Why: the budget's, or one of the program's own function that chooses the pool.
         call: The attempt of a call, `0f3c...1.1`: the books have the denial, if they keep it, under
             this request id, with `call-` before it. None if nothing was asked of a pool.
-        advice: What to do about an amount that was assumed, in words; see `advice_on`.
+        advice: What to do about the output, in words; see `advice_on`.
     """
     denial = error if isinstance(error, LedgerError) else _of_the_program(error)
     mark = _MARK + (call or secrets.token_hex(8))
@@ -96,20 +99,36 @@ def refusal(
     )
 
 
-def advice_on(error: Exception, fields: Sequence[str], assumed: int) -> str:
-    """Return advice about a refusal because of assumed output, or an empty text.
+def advice_on(error: Exception, asked: Asked, estimate: UsageEstimate, assumed: int) -> str:
+    """Return advice about a refusal because of the output, or an empty text.
+
+    It is because of that if the output was assumed, or is more than the input.
 
     Args:
         error: Why the call was refused.
-        fields: Where the request could have said how much output it wants; see
-            `Asked.output_limits`.
-        assumed: How many tokens were assumed.
+        asked: What was asked for.
+        estimate: What was to be reserved.
+        assumed: How many tokens of output are assumed where the request has no limit.
     """
+    fields, most, answers = asked.output_limits, asked.max_output_tokens, asked.answers
     if not fields or not isinstance(error, ThresholdExceededError | RequestBudgetExceededError):
         return ""
+    if most is not None:
+        if estimate.output_tokens <= estimate.input_tokens or _is_used_up(error):
+            return ""
+        each = "" if answers == 1 else f" in each of {answers} answers"
+        return f"The request allows {most:,} tokens of output{each} ({fields[0]}): lower that"
     return (
         f"The request has no limit of its output, so {assumed:,} tokens were assumed: set "
         f"{' or '.join(fields)} in it, or max_output_tokens= of budgeted()"
+    )
+
+
+def _is_used_up(error: Exception) -> bool:
+    """Tell whether nothing is left on an axis, so that no smaller request would be granted."""
+    return isinstance(error, ThresholdExceededError) and any(
+        axis.name not in error.unlimited and getattr(error, f"remaining_{axis.name}") <= 0
+        for axis in AXES
     )
 
 

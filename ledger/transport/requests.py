@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import struct
@@ -94,10 +95,14 @@ class Asked:
 
     @property
     def output_limits(self) -> tuple[str, ...]:
-        """The fields in which the request could say how much output it wants, and says nothing."""
-        if self.max_output_tokens is not None or not self.protocol.writes:
-            return ()
-        return tuple(".".join(where) for where in self.protocol.limits)
+        """The field in which the request says how much output it wants, or those in which it could.
+
+        There are none if there is no output.
+        """
+        limits = self.protocol.limits if self.protocol.writes else ()
+        said = (where for where in limits if _number(self.body, where) is not None)
+        used = limits if self.max_output_tokens is None else itertools.islice(said, 1)
+        return tuple(".".join(where) for where in used)
 
     def with_usage(self) -> bytes:
         """Return the request's content with the usage of its stream asked for."""

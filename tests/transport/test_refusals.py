@@ -63,7 +63,7 @@ def test_a_refused_call_is_made_once_and_says_why(
 
 def chat(client: openai.OpenAI, model: str = "gpt-4o", **more: object) -> object:
     """Make a call."""
-    return client.chat.completions.create(model=model, messages=MESSAGES, **more)  # type: ignore[call-overload]
+    return client.chat.completions.create(model=model, **{"messages": MESSAGES, **more})  # type: ignore[call-overload]
 
 
 def refused(call: Callable[[], object]) -> LedgerError:
@@ -165,13 +165,13 @@ def test_a_store_that_cannot_be_asked_refuses(server: wire.Server, of_openai: Ma
     ("more", "limit"),
     [({}, {"capacity_tokens": 500}), ({"request_budget": RequestBudget(tokens=500)}, {})],
 )
-def test_an_assumed_output_names_the_remedy(
+def test_an_output_that_is_too_large_names_the_remedy(
     more: dict[str, object],
     limit: dict[str, int],
     new_pool: Callable[..., LedgerBudgetManager],
     of_openai: MakeClient,
 ) -> None:
-    """A call that says how much it wants is told no such thing."""
+    """A call that says how much it wants is told to lower that, if it is the larger part."""
     client = of_openai(new_pool(**limit), **more)
     said = (
         "The request has no limit of its output, so 4,096 tokens were assumed: set "
@@ -179,8 +179,25 @@ def test_an_assumed_output_names_the_remedy(
     )
     assert said in message_of(lambda: chat(client))
     told = message_of(lambda: chat(client, max_completion_tokens=4_096))
-    assert "assumed" not in told
-    assert "ledger-denial-" in told
+    assert (
+        "The request allows 4,096 tokens of output (max_completion_tokens): lower that (ledger-"
+        in told
+    )
+    told = message_of(lambda: chat(client, max_tokens=4_096, n=2))
+    assert "4,096 tokens of output in each of 2 answers (max_tokens): lower that (" in told
+    long = [{"role": "user", "content": "Hello " * 5_000}]
+    told = message_of(lambda: chat(client, messages=long, max_tokens=400))
+    assert re.search(r"(?<!lower that) \(ledger-denial-", told)
+
+
+def test_no_smaller_output_is_asked_for_where_nothing_is_left(
+    new_pool: Callable[..., LedgerBudgetManager], of_openai: MakeClient
+) -> None:
+    """It would be refused, too."""
+    client = of_openai(new_pool(capacity_requests=0))
+    told = message_of(lambda: chat(client, max_tokens=4_096))
+    assert "cannot grant" in told
+    assert "lower that" not in told
 
 
 def test_refusals_of_providers_are_not_the_budgets(
