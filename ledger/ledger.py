@@ -147,6 +147,11 @@ class Ledger(Books):
         self._announcer.close()
         self._database.close()
 
+    @property
+    def actor(self) -> str | None:
+        """Who acts where a call names nobody: the `actor` of `open`."""
+        return self._actor
+
     def now(self) -> datetime:
         """Return the time by the clock that says what is due and which window it is.
 

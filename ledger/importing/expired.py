@@ -80,7 +80,7 @@ class ExpiredLeases:
 
         Args:
             call: The call.
-            reason: Why; kept with the settlement.
+            reason: Why, and by whom; kept with the settlement.
             dry_run: Whether only to tell.
         """
         lease = self._leases.get(digest_of(f"{call.request_id}"))
@@ -127,12 +127,14 @@ def _expired(scope: Scope) -> Select[Any]:
 
 def _settle(budget: LedgerBudgetManager, token: str, call: PastCall, reason: str) -> None:
     whom = call.attribution or Attribution()
+    # As of a live call, whatever the store keeps of imports.
+    exactly = {} if call.cost_usd is None else {"cost_usd": f"{call.cost_usd:f}"}
     report = UsageReport(
         provider=whom.provider,
         model=whom.model,
         provenance=call.provenance,
         occurred_at=call.occurred_at,
-        detail={"reason": reason},
+        detail={"reason": reason, **exactly},
     )
     with suppress(RequestBudgetExceededError):  # it is recorded all the same
         budget.record_used(budget.lease(token), call.usage, report=report)

@@ -355,12 +355,14 @@ class _Import:
     def _leave_out(self, *, since: datetime, dry_run: bool) -> None:
         """Count the calls that the store has, and settle those with an expired lease."""
         expired = ExpiredLeases(self._book, self._recorded, since=since)
+        by = self._book.actor if self._actor is None else self._actor
+        why = self._reason if by is None else f"{self._reason}, by {by}"
         for told in self._calls.told(self._now):
             if self._is_recorded(told.call):
                 self._counts["recorded"] += 1
                 self._name_without_price(told)
                 _add(self._left_out, amounts_of(self._axes, told.call.usage))
-                settled = expired.settle(told.call, self._reason, dry_run=dry_run)
+                settled = expired.settle(told.call, why, dry_run=dry_run)
                 self._counts["settled"] += settled
 
     def _assumed(self) -> dict[str, int]:

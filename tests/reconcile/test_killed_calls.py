@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from ledger import (
 )
 from ledger.importing import Calls, Imported, import_calls
 from ledger.importing.sheets import about
-from ledger.prices import PriceList
+from ledger.prices import PriceList, exact_cost
 from ledger.reconcile import READY, read_bill
 from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
@@ -240,6 +241,29 @@ def test_a_lease_of_which_more_is_known_is_not_settled(
     before = team.status().balance.committed
     assert 0 == imported(book, tmp_path).settled
     assert before == team.status().balance.committed
+
+
+@pytest.mark.parametrize("actor", ["ann", None])
+def test_a_settled_line_says_by_whom_and_what_it_cost_exactly(
+    store_url: str, tmp_path: Path, actor: str | None
+) -> None:
+    """As an imported one does; the actor is that of the call, or else that of the store."""
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock, actor="bob") as book:
+        team = book.pool("team", SharedPoolBudgetOptions(lease_ttl=TTL))
+        called(team, "chatcmpl-1")
+        clock.minutes(2)
+        book.expire_due()
+        book.pool("history", SharedPoolBudgetOptions())
+        path = tmp_path / "bill.csv"
+        path.write_text(BILL.replace("0.000005", "0.0000043"), encoding="utf-8")
+        calls = Calls(bill=read_bill(path, READY["generic"]))
+        found = import_calls(book, "history", calls, actor=actor)
+        (settled,) = book.entries("team", kind=EntryKind.SETTLEMENT)
+        why = f"imported: bill.csv, SHA-256 {found.sha256}, by {actor or 'bob'}"
+        assert {"report": {"reason": why, "cost_usd": "0.0000043"}} == settled.detail
+        assert Decimal("0.0000043") == exact_cost(settled)
+        assert all(one.ok for one in book.verify())
 
 
 LEFT_OUT = {
