@@ -147,7 +147,8 @@ def _account(kind: str, name: str, mark: str | None = None) -> str:
         mark = sha256(name.encode()).hexdigest()[:8]
     plain = "-".join(part for part in (letters, mark) if part)
     first = plain[0].upper()
-    if not (first[0].isupper() or first[0].isdecimal()):  # a letter of a script without capitals
+    # Scripts without capitals have none; that of some letters is two, or a letter and marks.
+    if len(first) > 1 or not (first.isupper() or first.isdecimal()):
         first = f"X-{plain[0]}"
     return f"{kind}:LLM:{first}{plain[1:]}"
 

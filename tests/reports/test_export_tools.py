@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from unicodedata import category
 
 import pytest
 
@@ -98,6 +99,25 @@ def test_accounts_have_the_letters_of_their_pools(charged: Ledger, tmp_path: Pat
         found = {one.rpartition("-")[0] for one in re.findall(r"Expenses:LLM:(\S+)", text)}
         offices = {"X-\u529e\u516c\u5ba4", "B\u00fcro"}
         assert {"2024", "\u00c9quipe-x-2024-1-99", "1-1-date-no", *offices} == found
+
+
+def test_every_part_of_an_account_is_one_that_both_programs_accept(
+    book: Ledger, tmp_path: Path
+) -> None:
+    """It begins with one capital or digit, and goes on in letters and digits, without marks."""
+    letters = "a\u00df\u0149\u01c5\u01f0\u0390\u03b0\u0587\u1e96\u1f52\ufb01\u00aa\u0663"
+    for letter in letters:
+        pool = book.pool(f"{letter}eam", SharedPoolBudgetOptions())
+        lease = pool.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
+        pool.record_used(lease, Usage(cost_micros_usd=1))
+    for name in ACCOUNTING:
+        exports.write(book, reports.Filter(), tmp_path / "books", format=name)
+        text = (tmp_path / "books").read_text(encoding="utf-8")
+        accounts = set(re.findall(r"Expenses:LLM:(\S+)", text))
+        assert len(letters) == len(accounts)
+        for first, *rest in accounts:
+            assert category(first) in {"Lu", "Nd"}
+            assert all(one == "-" or category(one)[0] == "L" or one.isdecimal() for one in rest)
 
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
