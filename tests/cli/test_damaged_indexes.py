@@ -104,6 +104,26 @@ def test_a_damaged_page_of_a_file(
     assert pools or "(indexes)" in said
 
 
+@pytest.mark.parametrize("pools", [(), ("team",)])
+@pytest.mark.parametrize("table", ["pools", "store"])
+def test_without_the_list_of_pools_nothing_is_verified(
+    ledger: Run, new_store: Callable[..., str], table: str, pools: tuple[str, ...]
+) -> None:
+    """The file is called damaged, as by every command."""
+    url = new_store("sqlite")
+    spend_once(url)
+    path = Path(url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as raw:
+        asked = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (root,) = raw.execute(asked, (table,)).fetchone()
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+    file = bytearray(path.read_bytes())
+    file[(root - 1) * size] = 0xFF
+    path.write_bytes(file)
+    said = ledger("verify", *pools, "--url", url, code=2)
+    assert "the file is damaged; restore it from a backup" in said.out + said.err
+
+
 @pytest.mark.parametrize("command", [("verify",), ("db", "check")])
 def test_a_damaged_index_on_a_server(
     ledger: Run, new_store: Callable[..., str], command: tuple[str, ...]
