@@ -373,7 +373,7 @@ def test_an_unknown_pool_is_named(
         ("--capacity-usd", "inf", "inf"),
         ("--capacity-usd", "1,000", "1,000"),
         ("--capacity-usd", "0.0000001", "six decimal places"),
-        ("--capacity-usd", "9223372036854.775808", str(I64_MAX)),
+        ("--capacity-usd", "9223372036854.775808", "9,223,372,036,854.775807 USD"),
         ("--capacity-usd", "1e99999999", "decimal"),
         ("--stop-threshold-tokens", "unlimited", "unlimited"),
         ("--stop-threshold-tokens", str(I64_MAX + 1), str(I64_MAX + 1)),

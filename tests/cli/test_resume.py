@@ -192,10 +192,10 @@ def test_a_last_row_that_was_only_reserved_is_settled(
 @pytest.mark.parametrize(
     ("row", "figures", "words"),
     [
-        (1, "107,14", ()),
-        (4, "129,22", ()),
-        (0, "100,10", ("--estimate-output", 901)),
-        (0, "100,10", ("--runs", 2)),
+        (1, "107,14", (900,)),
+        (4, "129,22", (900,)),
+        (0, "100,10", (901,)),
+        (0, "100,10", (900, "--runs", 2)),
     ],
     ids=["what a row used", "what a denied row was to take", "the estimate", "the runs"],
 )
@@ -210,12 +210,12 @@ def test_what_differs_from_the_books_is_not_done(
 ) -> None:
     """A finished trace of which one thing is another now is refused, and nothing is written."""
     path = traffic(5)
-    command = ("--url", store_url, "--capacity-tokens", 1_500, "--estimate-output", 900)
-    first = ledger("simulate", path, *command)
+    command = ("--url", store_url, "--capacity-tokens", 1_500, "--estimate-output")
+    first = ledger("simulate", path, *command, 900)
     assert "5 rows: 4 admitted, 1 denied;" in first.out
     before = f",{100 + 7 * row},{10 + 3 * row},"
     path.write_text(path.read_text().replace(before, f",{figures},"))
-    said = refused("simulate", path, *command, "--resume", *words)
+    said = refused("simulate", path, "--resume", *command, *words)
     assert "was begun with other prices or estimates" in said
     assert 10 == count(store_url)
 
