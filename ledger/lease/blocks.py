@@ -63,7 +63,7 @@ class AnyBlock(Generic[B]):
         self._lease: BudgetLease | None = None
         self._ended = False
         self._observed = False
-        self._unsent = False
+        self._sent: bool | None = None
         self._parts: dict[object, Usage] = {}
         """The observed parts of the usage, by idempotency key, or by a new object for parts without
         one."""
@@ -111,12 +111,13 @@ class AnyBlock(Generic[B]):
             check_type("report", report, UsageReport)
         self._known, self._report = estimate, report
 
-    def unsent(self) -> None:
-        """Say that nothing of the call was sent, so that an error which ends the block releases.
+    def say_sent(self, sent: bool) -> None:  # noqa: FBT001 - it is the whole of what is said
+        """Say whether the call was sent, where the error that ends the block does not know.
 
-        It is not said in a block that observes usage.
+        One that was not sent is released, and one that was is not, whatever the error says. It is
+        not said in a block that observes usage.
         """
-        self._unsent = True
+        self._sent = sent
 
     def _enter(self) -> None:
         """Mark the block as entered; a second entry would lose the lease of the first.
@@ -215,7 +216,7 @@ class AnyBlock(Generic[B]):
         """Tell whether the error that ends a block says that nothing was used."""
         if error is None or self._observed:
             return False
-        return self._unsent or is_unbilled(error)
+        return is_unbilled(error) if self._sent is None else not self._sent
 
     def _nothing_reserved(self) -> str:
         return (

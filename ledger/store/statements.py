@@ -32,9 +32,13 @@ class Prepared:
         """Run a SELECT and return its rows, each by column name."""
         if not connection.dialect.positional:
             return rows_of_each(connection, [(self, parameters)])[0]
-        cursor = driver_of(connection).shared
-        self.run(connection, cursor, parameters)
-        return self.rows_on(cursor)
+        driver = driver_of(connection)
+        try:
+            self.run(connection, driver.shared, parameters)
+            return self.rows_on(driver.shared)
+        except BaseException:
+            driver.end_statement()
+            raise
 
     def run(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> None:  # noqa: ANN401 - either driver's cursor
         """Run the statement on a cursor, where parameters are numbered."""

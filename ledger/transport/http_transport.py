@@ -14,6 +14,7 @@ from typing import Any
 from ledger.contract import AsyncBudget, Budget
 from ledger.core.errors import UnknownPriceError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock
+from ledger.lease.blocks import AnyBlock
 from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted
 from ledger.transport.protocols import FREE, Protocol
@@ -78,8 +79,7 @@ class Transport:
                 answer = send(sent)
         except BaseException as error:
             attempt.tell(error=error)
-            if not sent.stream.has_left and is_of(self.http, send):
-                block.unsent()
+            self._say_sent(block, sent.stream, send, error)
             block.__exit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers):
@@ -106,14 +106,25 @@ class Transport:
                 answer = await send(sent)
         except BaseException as error:
             attempt.tell(error=error)
-            if not sent.stream.has_left and is_of(self.http, send):
-                block.unsent()
+            self._say_sent(block, sent.stream, send, error)
             await block.__aexit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers):
             await self.async_stream(answer.stream, attempt, block).end("refused")
             return answer
         return self._passing(answer, self.async_stream, attempt, block)
+
+    def _say_sent(
+        self, block: AnyBlock[Any], body: Body, send: object, error: BaseException
+    ) -> None:
+        """Tell a block what left of its call, where the error that ends it does not know."""
+        http: Any = self.http
+        if not body.has_left:
+            if is_of(http, send):
+                block.say_sent(False)
+        elif isinstance(error, http.ConnectError | http.ConnectTimeout | http.PoolTimeout):
+            # The transport has tried again by itself: an earlier try of this request was sent.
+            block.say_sent(True)
 
     def _unknown(self, request: Any) -> Any:  # noqa: ANN401 - of the module; None if it may pass
         """Handle a request that is not counted: refuse it, or log the first one of its kind."""

@@ -57,7 +57,7 @@ from ledger import (
     from_micros,
     reports,
 )
-from ledger.store.statements import driver_of
+from ledger.store.statements import Prepared, driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import LATE_S, Clock
@@ -597,3 +597,39 @@ def test_what_sqlalchemy_gave_up_keeps_no_lock(new_store: Callable[..., str]) ->
             other.execute("ROLLBACK")
         assert kept.value is not None
         assert 2 == book.pool("pool").reserve(EXTENSIONS, ONE, UNLIMITED).id
+
+
+@pytest.mark.parametrize("call", ["reserve", "remaining"])
+def test_a_select_that_is_interrupted_keeps_no_lock(
+    call: str, new_store: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its execution and its rows, on the cursor that all statements share.
+
+    The read lock would keep the write-ahead log from being emptied, and the file open after the
+    close, until a collection comes.
+    """
+    url = new_store("sqlite")
+    path = Path(url.removeprefix("sqlite:///"))
+
+    def strike(*_given: object) -> NoReturn:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with Ledger.open(url) as book:
+        budget = book.pool("pool", OPTIONS)
+        budget.reserve(EXTENSIONS, ONE, UNLIMITED)
+        calls = {
+            "reserve": partial(budget.reserve, EXTENSIONS, ONE, UNLIMITED),
+            "remaining": partial(budget.remaining, EXTENSIONS),
+        }
+        gc.disable()
+        monkeypatch.setattr(Prepared, "rows_on", strike)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                calls[call]()
+            with contextlib.closing(sqlite3.connect(path)) as other:
+                assert (0, 0, 0) == other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            book.close()
+            assert not path.with_name(f"{path.name}-wal").exists()
+        finally:
+            gc.enable()

@@ -260,3 +260,21 @@ def test_a_request_can_be_sent_again(
             client.send(request).raise_for_status()
         assert stream is request.stream
     assert ["billed"] * 2 == [one.end for one in attempts(book, pool)]
+
+
+@pytest.mark.parametrize("http", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_transport_that_tries_again_by_itself_has_sent_it(
+    http: Any, book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """That its last try made no connection says nothing about the one before."""
+    server.answers(CHAT.whole)
+
+    class Trying(http.HTTPTransport):  # type: ignore[misc]
+        def handle_request(self, request: Any) -> Any:
+            super().handle_request(request).read()
+            raise http.ConnectError("the second try: no connection")
+
+    client = budgeted(http.Client(base_url=server.url, transport=Trying()), pool=pool)
+    with client, pytest.raises(http.ConnectError):
+        client.post(PATH, json=ASKED)
+    assert ["estimated"] == [one.end for one in attempts(book, pool)]

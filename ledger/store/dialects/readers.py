@@ -10,6 +10,7 @@ changed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -66,6 +67,12 @@ class Connection(sqlite3.Connection):
     """The last busy time-out, in ms, that was set; -1 before the first."""
     copy: tempfile.TemporaryDirectory[str] | None = None
     """The folder of the copy that is read instead of the file."""
+
+    def end_statement(self) -> None:
+        """End what the shared cursor runs: one that was interrupted would keep its read lock."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # the connection is closed
+            self.shared.close()
+            self.shared = self.cursor()
 
     def close(self) -> None:
         """Close, and remove the copy."""
