@@ -19,10 +19,10 @@ from ledger.core.errors import (
     OutcomeUnknownError,
     StoreError,
 )
-from ledger.core.extensions import Attribution
-from ledger.core.kept_calls import is_kept, lease_named, options, shown, word
+from ledger.core.kept_calls import is_kept, shown
 from ledger.core.kinds import EntryKind
 from ledger.core.lost_calls import if_lost
+from ledger.engine.by_hand import command, named_in_log
 from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import Caller, TaskCaller, ThreadCaller, chain, wake_tasks
 from ledger.engine.operations import Operation, Record, RecordLost, Release
@@ -180,7 +180,7 @@ class Outcomes(CallQueue):
                 "%s of lease %s in pool %r (%s), left in the queue, is kept: %s", *of, error
             )
             return True
-        said = *of, error, _by_hand(caller)
+        said = *of, error, command(caller)
         _log.error("%s of lease %s in pool %r (%s), left in the queue, failed: %s%s", *said)
         return False
 
@@ -222,30 +222,6 @@ def left_by(pool: PoolJournal, operation: Operation[Any]) -> Caller:
     left = Caller(pool, operation)
     left.if_lost = if_lost()
     return left
-
-
-def named_in_log(caller: Caller) -> tuple[str, str, str]:
-    """Return a call's name, its lease's token and its pool, for the log."""
-    operation = caller.operation
-    about = operation.lost if isinstance(operation, RecordLost) else operation
-    lease = lease_named(operation.lease_id, getattr(about, "proof", None))
-    return operation.name, lease, caller.pool.info.name
-
-
-def _by_hand(caller: Caller) -> str:
-    """Return the command that does what a call asks for, for the log; nothing where none does."""
-    operation = caller.operation
-    name, lease, pool = named_in_log(caller)
-    words, asked = ["ledger leases", name, word(pool), lease], Attribution()
-    if isinstance(operation, RecordLost):
-        words = ["ledger record", word(pool), "--lease", lease, "--reason WHY"]
-        asked = operation.asked
-        operation = operation.record
-    elif name not in {"settle", "abandon", "release"}:
-        return ""
-    if isinstance(operation, Record):
-        words += options(operation.usage, operation.report, asked)
-    return f"; by hand: {' '.join(words)}"
 
 
 def _same(one: Operation[Any], other: Operation[Any]) -> bool:
