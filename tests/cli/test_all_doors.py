@@ -43,6 +43,7 @@ from ledger.core.axes import AXES, Axis
 from ledger.reports.render import moment
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import DAY_US, Clock
+from tests.conftest import STORES
 from tests.fixtures import Run
 
 STEPS = 70
@@ -229,10 +230,9 @@ def own_left(status: PoolStatus, axis: Axis) -> int | None:
 @pytest.mark.parametrize(
     ("store_url", "seed"),
     [
-        *(("sqlite", seed) for seed in (7, 24, 4)),
-        # It has carved pools, carry-over, closings and long windows, of which 24 has none.
-        ("postgresql", 7),
-        *(pytest.param("postgresql", seed, marks=pytest.mark.long) for seed in (24, 4)),
+        # 7 has carved pools, carry-over, closings and long windows, of which 24 has none.
+        *((store, 7) for store in STORES),
+        *(pytest.param(store, n, marks=pytest.mark.long) for store in STORES for n in (24, 4)),
     ],
     indirect=["store_url"],
 )

@@ -223,7 +223,7 @@ def read(book: Ledger, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "examples"),
     [
-        ("sqlite", 6),
+        ("sqlite", 4),
         ("postgresql", 2),
         pytest.param("sqlite", 30, marks=pytest.mark.long),
         pytest.param("postgresql", 8, marks=pytest.mark.long),

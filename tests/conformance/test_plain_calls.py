@@ -426,7 +426,7 @@ def test_memory_counts_calls_as_plain_sums_do(
 
 @pytest.mark.parametrize(
     "histories",
-    [pytest.param(25, id="few"), pytest.param(250, marks=pytest.mark.long, id="many")],
+    [pytest.param(10, id="few"), pytest.param(250, marks=pytest.mark.long, id="many")],
 )
 @pytest.mark.parametrize("store", STORES)
 def test_stores_count_calls_as_plain_sums_do(

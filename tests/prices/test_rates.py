@@ -168,7 +168,7 @@ def rates(**usd: float | str | Decimal | tuple[str, str]) -> Rates:
 
 
 @given(counts, counts)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_an_estimate_is_the_dearer_of_two_prices(
     library: PriceList, input_tokens: int, output_tokens: int
 ) -> None:

@@ -18,9 +18,9 @@ from ledger.exports.tables import CONTAINERS
 from ledger.reports import stream
 from ledger.store import schema
 
-FEW, MANY = 100, 600
+FEW, MANY = 100, 450
 SLACK_BYTES = 2**20
-"""How much more the many may take, where each row group stands; the rows would take 3 MB."""
+"""How much more the many may take, where each row group stands; the rows would take 2 MB."""
 
 
 def generated(count: int) -> Iterator[tuple[ExportCell, ...]]:
@@ -60,7 +60,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 def test_writing_and_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: exports.Format
 ) -> None:
-    """Six times the rows take the memory of the few, both ways."""
+    """Many times the rows take the memory of the few, both ways."""
     monkeypatch.setattr(parquet, "GROUP_ROWS", FEW // 2)
     container = CONTAINERS[kind]
     path = tmp_path / "out"

@@ -29,7 +29,7 @@ SETTINGS = settings(
 
 HISTORIES = pytest.mark.parametrize(
     "histories",
-    [3, pytest.param(10, marks=pytest.mark.long), pytest.param(25, marks=pytest.mark.sweep)],
+    [2, pytest.param(10, marks=pytest.mark.long), pytest.param(25, marks=pytest.mark.sweep)],
     ids=["few", "many", "most"],
 )
 """How many histories of 50 calls are tried; the many begin with the few."""
